@@ -19,6 +19,7 @@ from autosparse.plan.model import PURPOSES
 from autosparse.report import cells
 from autosparse.report.folder import Reached
 from autosparse.report.schema import Checked, MaskCost, Report, Sanity
+from autosparse.report.speeds import AGAIN
 from autosparse.report.verdict import signed
 from autosparse.text import number, seconds, shell_word, sparkline
 
@@ -65,7 +66,7 @@ class _View:
 
 def _models(console: Console, report: Report) -> None:
     if report.emitted:
-        show_verified(report.emitted, f"{report.run}/models")
+        show_verified(report.emitted, f"{report.run}/models", AGAIN)
         console.print()
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from autosparse.errors import MissingExtra
 from autosparse.html.theme import colour_variables, svg_rules
 from autosparse.packaged import __version__
-from autosparse.report import cells
+from autosparse.report import cells, speeds
 from autosparse.report.schema import Provenance, Report
 from autosparse.text import quoted, visible
 
@@ -97,6 +97,7 @@ def report_page(report: Report, spec: str = "") -> str:
         accuracy=_accuracies(report),
         accuracy_note=_accuracy_note(report),
         emitted=_emitted(report),
+        emitted_notes=[*speeds.sentences(report.emitted, speeds.AGAIN)],
         sanity=_checks(report),
         warnings=report.warnings,
         provenance=_facts(report),
@@ -169,7 +170,7 @@ def _accuracy_note(report: Report) -> str:
 
 
 def _emitted(report: Report) -> _Table:
-    titles, rows = cells.verified(report.emitted)
+    titles, rows = speeds.verified(report.emitted)
     return _Table("exported models", titles, [_Row(row) for row in rows])
 
 

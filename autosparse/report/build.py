@@ -29,7 +29,7 @@ from autosparse.steps.irp import RoundResult
 from autosparse.steps.train import EvaluateResult
 
 _OF_NETWORK = ("kept", "total", "macs", "dense_macs", "effective_macs", "test_accuracy", "validation_accuracy")
-_OF_EMITTED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_accuracy")
+_OF_EMITTED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_accuracy", "speeds", "threads")
 
 
 def build_report(finished: Finished, outcome: Outcome, folder: Path | None = None) -> Report:
@@ -84,7 +84,7 @@ def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
     for step, cell, artifact, measured in emissions(finished):
         if isinstance(measured, FailedEmission):
             continue
-        latency, dense_latency = measured.latency["1"]
+        single = measured.speeds["1"]
         about = step.options
         named = f"{about['method']}-{cell.budget.replace(' ', '-')}-seed{about['seed']}"
         target = folder / "models" / named / tag_of(step).replace("%", "%25").replace("/", "%2F")
@@ -98,10 +98,10 @@ def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
                 sparsity=_sparsity(cell, EvaluateResult.read(finished.open(cell.evaluate))),
                 seed=about["seed"],
                 path=str(target.resolve()),
-                latency_ms=latency,
-                dense_latency_ms=dense_latency,
+                latency_ms=single.emitted_ms.median,
+                dense_latency_ms=single.dense_ms.median if single.dense_ms else None,
                 budget=cell.budget,
-                batch_latencies_ms=measured.latency,
+                runtime=measured.runtime,
                 without_gain=exporters[about["format"]].facts.get("gain", ""),
                 **{name: getattr(measured, name) for name in _OF_EMITTED},
             )

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
-from autosparse.report.schema import Emitted, Missing, Report, Result
-from autosparse.text import literal, size, table, visible
+from autosparse.report.schema import Missing, Report, Result
+from autosparse.text import literal, table, visible
 
 TRAINED = "trained"
 USELESS = ("collapsed", "at chance")
@@ -258,26 +258,3 @@ def report_markdown(report: Report) -> str:
 def _written(network: Result | Missing, name: str) -> object:
     value = getattr(network, name, "")
     return visible(value) if isinstance(value, str) else value
-
-
-def verified(emitted: Sequence[Emitted]) -> tuple[list[str], list[list[str]]]:
-    """Return the titles and rows of a table of emitted models."""
-    batches = list(dict.fromkeys(count for model in emitted for count in model.batch_latencies_ms))
-    rows = [
-        [
-            model.format,
-            f"{model.sparsity:g}",
-            size(model.bytes),
-            f"{model.dense_bytes / model.bytes:.3g}×",
-            *(f"{pair[1] / pair[0]:.2f}×" if pair else "" for pair in map(model.batch_latencies_ms.get, batches)),
-            f"{model.max_abs_error:.2g}",
-            f"{model.test_accuracy:.2f}",
-        ]
-        for model in emitted
-    ]
-    return ["format", "sparsity", "size", "smaller", *map(images_at_once, batches), "max abs error", "test"], rows
-
-
-def images_at_once(count: str) -> str:
-    """Return a batch size in words."""
-    return f"{count} image{'s' * (count != '1')}"

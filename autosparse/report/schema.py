@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from autosparse.exporters import Speed
+
 SCHEMA_VERSION = 1
 
 
@@ -55,7 +57,7 @@ class MaskCost:
 
 @dataclass(frozen=True)
 class Emitted:
-    """Emitted model; latencies are those of one image."""
+    """Emitted model; `latency_ms` and `dense_latency_ms` are medians for one image, in one runtime."""
 
     format: str
     method: str
@@ -64,7 +66,8 @@ class Emitted:
     path: str
     bytes: int
     latency_ms: float
-    dense_latency_ms: float
+    dense_latency_ms: float | None
+    """latency of the dense network; None if the runtime does not open it"""
     max_abs_error: float
     budget: str
     max_rel_error: float
@@ -72,8 +75,11 @@ class Emitted:
     test_accuracy: float
     """accuracy in float32, after a reload in another process"""
     dense_bytes: int
-    batch_latencies_ms: Mapping[str, Sequence[float]]
-    """batch size -> latencies of the emitted model, and of the same network without zeros"""
+    runtime: str
+    """program that computed the model and the dense network"""
+    threads: int
+    speeds: Mapping[str, Speed]
+    """batch size -> latencies, speed-up in the runtime, and the runtime's gain over PyTorch eager mode"""
     without_gain: str
     """reason why it may be no faster"""
 

@@ -27,8 +27,15 @@ def test_a_run_tells_how_its_models_compare(finished: tuple[Workspace, Ended]) -
         assert original[0]["test_accuracy"] == pytest.approx(model["test_accuracy"])
         assert (0, 0) == (model["max_abs_error"], model["max_rel_error"])
         assert model["bytes"] > model["dense_bytes"]
-        assert {"1", "32"} == model["batch_latencies_ms"].keys()
-        assert all(value > 0 for pair in model["batch_latencies_ms"].values() for value in pair)
+        assert {"1", "32"} == model["speeds"].keys()
+        for speed in model["speeds"].values():
+            assert 0 < speed["emitted_ms"]["low"] <= speed["emitted_ms"]["median"] <= speed["emitted_ms"]["high"]
+            assert speed["dense_ms"] == speed["torch_ms"]
+            assert speed["runtime_gain"] is None
+        assert (model["latency_ms"], model["dense_latency_ms"]) == (
+            model["speeds"]["1"]["emitted_ms"]["median"],
+            model["speeds"]["1"]["dense_ms"]["median"],
+        )
     assert "against the dense network" in workspace.run("report").out
 
 
