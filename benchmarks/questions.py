@@ -192,7 +192,7 @@ def exported() -> Question:
     by = {(row["method"], row["format"]): row for row in rows}
     table = [
         [form] + [
-            f"{by[method, form][name]:.{1 if name == 'smaller' else 2}f}×"
+            "–" if by[method, form][name] is None else f"{by[method, form][name]:.{1 if name == 'smaller' else 2}f}×"
             for method in ("snip", "learned") for name in ("smaller", "speedup_1", "speedup_32")
         ]
         for form in ("compact", "shrunk", "onnx", "sparse")
@@ -203,6 +203,8 @@ def exported() -> Question:
         f"Format `sparse` is smaller and {low:.1f} to {high:.1f} times as fast as dense PyTorch (ResNet-18 at 0.99, "
         f"one image; a perceptron of 4,096 units: {perceptron['speedup_1']:.0f} times); zeros alone gain only bytes."
     )
+    if any("runtime" not in row for row in by.values()):
+        answer += " The dense network ran in PyTorch: speed-ups of `onnx` include onnxruntime's gain over it."
     columns = ["format"] + [f"{masks}: {name}" for masks in ("SNIP", "learned quotas")
                             for name in ("smaller", "1 image", "32 images")]  # fmt: skip
     figures = ("plots/exported.svg",)
