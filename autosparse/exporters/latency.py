@@ -191,7 +191,7 @@ def describe_load(*, wall: float, waited: float, threads: int, runnable: int, co
 
     Args:
         wall: Duration in seconds.
-        waited: Seconds that the threads of the process were ready and had no processor.
+        waited: Seconds that the measuring thread was ready and had no processor.
         threads: Threads that compute.
         runnable: Threads of the machine that ran or wanted to, these included.
         cores: Cores of the machine.
@@ -199,7 +199,7 @@ def describe_load(*, wall: float, waited: float, threads: int, runnable: int, co
     Returns:
         Sentence about the load.
     """
-    share = waited / threads / wall
+    share = waited / wall
     if share > _WAIT:
         return f"the machine was busy: it waited for a processor {100 * share:.0f} % of the time"
     if runnable > max(cores, threads):
@@ -242,14 +242,12 @@ class _Load:
 
 
 def _waited() -> float:
-    # Seconds that the threads of this process were ready and had no processor; 0 where the system does not count them.
-    total = 0
-    for path in Path("/proc/self/task").glob("*/schedstat"):
-        try:
-            total += int(path.read_text().split()[1])
-        except (OSError, ValueError, IndexError):  # a thread that has ended
-            continue
-    return total / 1e9
+    # Seconds that this thread was ready and had no processor; 0 where the system does not count them. Threads that wait
+    # for work count the moment in which they wake up too.
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def _runnable() -> int:

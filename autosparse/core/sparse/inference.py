@@ -30,8 +30,8 @@ def choose_ways(network: torch.nn.Module, batches: Sequence[torch.Tensor]) -> di
     modules = dict(network.named_modules())
     choices: dict[str, dict[str, str]] = {}
     for name, batch in inputs.items():
-        dense, sparse = modules[name], _sparse(modules[name], {})
-        ways = {count: _faster(dense, sparse.multiply, given) for count, given in batch.items()}
+        dense, sparse = modules[name], _sparse(modules[name], dict.fromkeys(batch, SPARSE))
+        ways = {count: _faster(dense, sparse, given) for count, given in batch.items()}
         if SPARSE in ways.values():
             choices[name] = ways
     return choices

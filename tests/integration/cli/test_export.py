@@ -41,11 +41,12 @@ def test_a_run_tells_how_its_models_compare(finished: tuple[Workspace, Ended]) -
 
 @pytest.mark.slow
 def test_any_method_of_a_run_in_any_format(finished: tuple[Workspace, Ended], tmp_path: Path) -> None:
-    """The network comes back with the accuracy that the run measured; a second export makes nothing again."""
+    """The network comes back with the accuracy that the run measured; a second export measures only with `--force`."""
     workspace, ended = replace(finished[0], folder=tmp_path / "own"), finished[1]
     shutil.copytree(finished[0].folder, workspace.folder)
     asked = ("export", ended.json["run"], "--method", "snip", "--budget", "0.9", "--format", "compact", "--json")
     first, again = (workspace.run(*asked, "--out", name) for name in ("out", "other"))
+    forced = workspace.run(*asked, "--out", "forced", "--force")
     (model,) = first.json["emitted"]
     (original,) = [r for r in ended.json["results"] if (r["method"], r["sparsity"], r["seed"]) == ("snip", 0.9, 0)]
     network = autosparse.load(model["path"])
@@ -60,6 +61,8 @@ def test_any_method_of_a_run_in_any_format(finished: tuple[Workspace, Ended], tm
     assert model["bytes"] < model["dense_bytes"]
     assert (10,) == tuple(network(torch.zeros(1, 1, 8, 8)).shape[1:])
     assert {**model, "path": ""} == {**again.json["emitted"][0], "path": ""}
+    assert model["bytes"] == forced.json["emitted"][0]["bytes"]
+    assert model["speeds"] != forced.json["emitted"][0]["speeds"]
     assert "against the dense network" in workspace.run(*asked[:-1]).out
 
 
