@@ -19,8 +19,10 @@ SPREAD = 0.15
 _WAIT = 0.05  # share of its time that a process on an idle machine waits for a processor, at most
 _ROUNDS, _FEWEST, _MOMENT = 25, 5, 0.6  # rounds of one measurement, and their time limit in seconds
 _SAMPLE = 1e-3  # seconds of one timing at least: faster models are called several times
+_SHORTEST = 1e-6  # seconds of one call at least, whatever the clock's resolution
 _WARM, _WARMING = 20, 0.05  # calls of a model before its timings, and their time limit in seconds
 _COLD = 0.02  # seconds: a slower model gains nothing from caches that its last call left
+_PAUSE = 0.1  # seconds before a repetition: a short load, such as a starting process, may pass
 _SETTLE = 0.002  # seconds until the threads of the last side no longer spin
 
 
@@ -62,17 +64,19 @@ class Speed:
 class Patience:
     """Time to repeat unstable measurements: seconds for `each` of them, and in `total`."""
 
-    def __init__(self, each: float = 1.5, total: float = 6.0) -> None:
+    def __init__(self, each: float = 3.0, total: float = 6.0) -> None:
         self._each, self._left = each, total
 
     def measure(self, measure: Callable[[], Speed]) -> Speed:
-        """Return the first stable measurement, or the last one when the time is up."""
-        speed, begin = measure(), time.perf_counter()
-        limit = min(self._each, self._left)
-        while not speed.stable and speed.speedup is not None and (spent := time.perf_counter() - begin) < limit:
-            time.sleep(min(0.1, limit - spent))  # a short load, such as a starting process, may pass
+        """Return the first stable measurement, or the last one for which there is time."""
+        begin = time.perf_counter()
+        speed = measure()
+        first = time.perf_counter()
+        duration, limit = first - begin, min(self._each, self._left)
+        while not speed.stable and speed.speedup is not None and time.perf_counter() - first + duration < limit:
+            time.sleep(_PAUSE)
             speed = measure()
-        self._left -= time.perf_counter() - begin if limit > 0 else 0
+        self._left -= time.perf_counter() - first
         return speed
 
 
@@ -150,7 +154,7 @@ def _timings(sides: Mapping[str, Function], images: torch.Tensor, load: _Load) -
     # Each timing is the mean of several calls, after one that brings the model back into the caches.
     with torch.no_grad():
         usual = {side: _warm_up(model, images) for side, model in sides.items()}
-        calls = {side: max(1, math.ceil(_SAMPLE / value)) for side, value in usual.items()}
+        calls = {side: max(1, math.ceil(_SAMPLE / max(value, _SHORTEST))) for side, value in usual.items()}
         timings: dict[str, list[float]] = {side: [] for side in sides}
         order = [*sides]
         begin = time.perf_counter()

@@ -125,12 +125,12 @@ def test_an_unstable_measurement_is_repeated() -> None:
     assert speeds[1] is Patience(5, 5).measure(measure)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("patience", [(0, 5), (5, 0), (0.02, 5)])
+@pytest.mark.parametrize("patience", [(0, 5), (5, 0)])
 def test_patience_is_bounded(patience: tuple[float, float]) -> None:
-    """For each model, and for all of a process."""
+    """For each model, and for all of a process: then the first measurement counts."""
     speeds, measure = measured(False, False)
 
-    assert Patience(*patience).measure(measure) in speeds  # type: ignore[arg-type]
+    assert speeds[0] is Patience(*patience).measure(measure)  # type: ignore[arg-type]
 
 
 def test_no_time_is_spent_on_what_cannot_become_stable() -> None:
