@@ -17,7 +17,7 @@ Function: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 SPREAD = 0.15
 """Interquartile range of a stable ratio, relative to its median, at most"""
 _WAIT = 0.05  # share of its time that a process on an idle machine waits for a processor, at most
-_ROUNDS, _FEWEST, _MOMENT = 25, 5, 0.6  # rounds of one measurement, and their time limit in seconds
+_ROUNDS, _FEWEST, _MOMENT = 15, 5, 0.6  # rounds of one measurement, and their time limit in seconds
 _SAMPLE = 1e-3  # seconds of one timing at least: faster models are called several times
 _SHORTEST = 1e-6  # seconds of one call at least, whatever the clock's resolution
 _WARM, _WARMING = 20, 0.05  # calls of a model before its timings, and their time limit in seconds
