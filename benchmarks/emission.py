@@ -107,7 +107,7 @@ def verified(data: str, *only: str) -> None:
 
 
 def _row(emitted: dict[str, Any]) -> dict[str, Any]:
-    names = ("sparsity", "format", "bytes", "max_abs_error", "test_accuracy", "runtime", "threads")
+    names = ("sparsity", "format", "bytes", "max_abs_error", "test_accuracy", "runtime")
     row = {name: emitted[name] for name in names} | {"smaller": round(emitted["dense_bytes"] / emitted["bytes"], 2)}
     for count in BATCHES:
         row |= _columns(count, Speed(**_quartiles(emitted["speeds"][str(count)])))
