@@ -23,7 +23,7 @@ _SHORTEST = 1e-6  # seconds of one call at least, whatever the clock's resolutio
 _WARM, _WARMING = 20, 0.05  # calls of a model before its timings, and their time limit in seconds
 _COLD = 0.02  # seconds: a slower model gains nothing from caches that its last call left
 _PAUSE = 0.1  # seconds before a repetition: a short load, such as a starting process, may pass
-_SETTLE = 0.002  # seconds until the threads of the last side no longer spin
+_SETTLE, _NAP = 0.06, 0.001  # seconds that idle threads may spin, and between two looks at them
 
 
 @dataclass(frozen=True)
@@ -158,18 +158,28 @@ def _timings(sides: Mapping[str, Function], images: torch.Tensor, load: _Load) -
         timings: dict[str, list[float]] = {side: [] for side in sides}
         order = [*sides]
         begin = time.perf_counter()
-        with load:
-            for number in range(_ROUNDS):
-                if number >= _FEWEST and time.perf_counter() - begin > _MOMENT:
-                    break
-                for side in order[number % len(order) :] + order[: number % len(order)]:
-                    if torch.get_num_threads() > 1:
-                        time.sleep(_SETTLE)
-                    if usual[side] < _COLD:
-                        sides[side](images)
+        for number in range(_ROUNDS):
+            if number >= _FEWEST and time.perf_counter() - begin > _MOMENT:
+                break
+            for side in order[number % len(order) :] + order[: number % len(order)]:
+                if torch.get_num_threads() > 1:
+                    _settle()
+                if usual[side] < _COLD:
+                    sides[side](images)
+                with load:
                     timings[side].append(_timed(sides[side], images, calls[side]))
-                load.look()
+            load.look()
     return timings
+
+
+def _settle() -> None:
+    # The threads of one runtime spin after its last call, onnxruntime's for 30 ms, and slow down the next runtime.
+    begin = time.perf_counter()
+    while time.perf_counter() - begin < _SETTLE:
+        spent = time.process_time()
+        time.sleep(_NAP)
+        if time.process_time() - spent < _NAP / 2:
+            return
 
 
 def _warm_up(model: Function, images: torch.Tensor) -> float:
@@ -212,20 +222,22 @@ def describe_load(*, wall: float, waited: float, threads: int, runnable: int, co
 
 
 class _Load:
-    """Load of the machine while a process measures: a context manager around the timings."""
+    """Load of the machine while a process measures: a context manager around each timing, which sums them."""
 
     def __init__(self) -> None:
         self._threads = torch.get_num_threads()
         self._runnable: list[int] = []
+        self._wall = self._spent = self._waited = 0.0
 
     def __enter__(self) -> _Load:
-        self._begin, self._spent, self._waited = time.perf_counter(), time.thread_time(), _waited()
+        self._begin = (_waited(), time.thread_time(), time.perf_counter())
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._wall = time.perf_counter() - self._begin
-        self._spent = time.thread_time() - self._spent
-        self._waited = _waited() - self._waited
+        waited, spent, wall = self._begin
+        self._wall += time.perf_counter() - wall
+        self._spent += time.thread_time() - spent
+        self._waited += _waited() - waited
 
     def look(self) -> None:
         """Count the runnable threads of the machine."""

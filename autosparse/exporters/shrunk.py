@@ -61,7 +61,6 @@ def run_onnx(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tenso
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # spinning threads slow down all others
     try:
         session = onnxruntime.InferenceSession(files[ONNX], options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime creates its error classes dynamically

@@ -105,16 +105,9 @@ def _process() -> _Process:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env=_environment(),
     )
     atexit.register(_end, process)
     return _Process(process)
-
-
-def _environment() -> dict[str, str]:
-    # OpenMP's threads spin between the layers of a network, but not for long after it: other runtimes need the cores.
-    known = any(name in os.environ for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"))
-    return {**os.environ, **({} if known else {"GOMP_SPINCOUNT": "10000"})}
 
 
 def _end(process: subprocess.Popen[str]) -> None:
