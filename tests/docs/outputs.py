@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 REFUSED = {"validate": "validate small.yaml nowhere.yaml --set seeds=[-1] --set training.lrr=1 --json"}
 """Output -> a command that prints errors and exits with code 2."""
 MAPS = {
-    "batch_latencies_ms", "cost", "environment", "importances", "inputs", "options", "provenance", "settings", "tuned",
+    "speeds", "cost", "environment", "importances", "inputs", "options", "provenance", "settings", "tuned",
     "unprunable", "computed", "accuracy", "resolved", "values", "chosen", "recipe", "budgets", "accuracies", "statuses",
 }  # fmt: skip
 """Names of mappings whose own names are data: step names, options, layers."""
