@@ -23,6 +23,7 @@ _SHORTEST = 1e-6  # seconds of one call at least, whatever the clock's resolutio
 _WARM, _WARMING = 20, 0.05  # calls of a model before its timings, and their time limit in seconds
 _COLD = 0.02  # seconds: a slower model gains nothing from caches that its last call left
 _PAUSE = 0.1  # seconds before a repetition: a short load, such as a starting process, may pass
+_SPREADING = 0.01  # seconds in which a scheduler moves the threads of a runtime to different cores
 _SETTLE, _NAP = 0.06, 0.001  # seconds that idle threads may spin, and between two looks at them
 
 
@@ -162,14 +163,23 @@ def _timings(sides: Mapping[str, Function], images: torch.Tensor, load: _Load) -
             if number >= _FEWEST and time.perf_counter() - begin > _MOMENT:
                 break
             for side in order[number % len(order) :] + order[: number % len(order)]:
-                if torch.get_num_threads() > 1:
-                    _settle()
-                if usual[side] < _COLD:
-                    sides[side](images)
+                _prepare(sides[side], images, usual[side])
                 with load:
                     timings[side].append(_timed(sides[side], images, calls[side]))
             load.look()
     return timings
+
+
+def _prepare(model: Function, images: torch.Tensor, usual: float) -> None:
+    # Bring a model's memory into the caches, and its threads onto the cores.
+    several = torch.get_num_threads() > 1
+    if several:
+        _settle()
+    begin = time.perf_counter()
+    while usual < _COLD:
+        model(images)
+        if not several or time.perf_counter() - begin > _SPREADING:
+            break
 
 
 def _settle() -> None:
@@ -230,14 +240,14 @@ class _Load:
         self._wall = self._spent = self._waited = 0.0
 
     def __enter__(self) -> _Load:
-        self._begin = (_waited(), time.thread_time(), time.perf_counter())
+        self._begin = (time.perf_counter(), time.thread_time(), _waited())
         return self
 
     def __exit__(self, *_: object) -> None:
-        waited, spent, wall = self._begin
-        self._wall += time.perf_counter() - wall
-        self._spent += time.thread_time() - spent
+        wall, spent, waited = self._begin
         self._waited += _waited() - waited
+        self._spent += time.thread_time() - spent
+        self._wall += time.perf_counter() - wall
 
     def look(self) -> None:
         """Count the runnable threads of the machine."""
