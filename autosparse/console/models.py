@@ -12,7 +12,7 @@ from rich.table import Table
 from autosparse.console.format import bar, number_table, plain, results, show_table
 from autosparse.cost.bench import Bench
 from autosparse.report.schema import Emitted
-from autosparse.report.speeds import TITLES, images_at_once, sentences, verified
+from autosparse.report.speeds import ERROR, GAIN, SMALLER, images_at_once, sentences, verified
 from autosparse.text import number, size
 
 
@@ -59,8 +59,8 @@ def show_verified(emitted: Sequence[Emitted], folder: str, again: str) -> None:
     titles, rows = verified(emitted)
     last = len(titles) - 1
     console.print(plain(f"exported models in {folder}, against the dense network"))
-    gain = last - TITLES[::-1].index("runtime gain")
-    optional = (last - 1, 3, gain, *range(gain - 1, 4, -1))  # the error, ratio of sizes, gain, larger batches
+    first = [titles.index(title) for title in (ERROR, SMALLER, GAIN) if title in titles]
+    optional = [*first, *(index for index in range(last - 1, 4, -1) if index not in first)]  # then larger batches
     show_table(titles, rows, last, optional=optional, console=console)
     for sentence in sentences(emitted, again):
         console.print(plain(sentence, "dim"))

@@ -10,15 +10,19 @@ from autosparse.report.schema import Emitted
 from autosparse.text import listed, size
 
 _FASTER = 1.1  # speed-up: smaller ones are measurement noise
-TITLES = ("runtime gain", "max abs error", "test")
-"""the last titles, after a speed-up for each batch size"""
+SMALLER, GAIN, ERROR = "smaller", "runtime gain", "max abs error"
+"""titles of the ratio of sizes, of the runtime's gain and of the error"""
 AGAIN = "`autosparse run SPEC --force 'emit/*'`"
 """the command that measures the speed-ups of a run again"""
 
 
 def verified(emitted: Sequence[Emitted]) -> tuple[list[str], list[list[str]]]:
-    """Return the titles and rows of a table of emitted models; unstable speed-ups are blank."""
+    """Return the titles and rows of a table of emitted models; unstable speed-ups are blank.
+
+    The gain of a runtime is left out where PyTorch runs all of them.
+    """
     batches = _batches(emitted)
+    gains = any(model.runtime != EAGER.name for model in emitted)
     rows = [
         [
             model.format,
@@ -26,13 +30,14 @@ def verified(emitted: Sequence[Emitted]) -> tuple[list[str], list[list[str]]]:
             size(model.bytes),
             f"{model.dense_bytes / model.bytes:.3g}×",
             *(_speedup(model.speeds.get(count)) for count in batches),
-            _gain(model, batches),
+            *([_gain(model, batches)] if gains else []),
             f"{model.max_abs_error:.2g}",
             f"{model.test_accuracy:.2f}",
         ]
         for model in emitted
     ]
-    return ["format", "sparsity", "size", "smaller", *(f"batch {count}" for count in batches), *TITLES], rows
+    ratios = [*(f"batch {count}" for count in batches), *([GAIN] if gains else [])]
+    return ["format", "sparsity", "size", SMALLER, *ratios, ERROR, "test"], rows
 
 
 def sentences(emitted: Sequence[Emitted], again: str) -> Iterator[str]:

@@ -51,6 +51,14 @@ def test_speed_ups_are_of_one_runtime() -> None:
     assert [["1.02×", "0.98×", "–"], ["1.50×", "1.25×", "3.00× / 2.00×"]] == [row[4:7] for row in rows]
 
 
+def test_pytorch_alone_has_no_column_of_a_gain() -> None:
+    """Every row would have a dash."""
+    titles, rows = verified([SLOW])
+
+    assert "runtime gain" not in titles
+    assert [len(titles)] == [len(row) for row in rows]
+
+
 def test_cells_of_a_busy_machine_are_blank() -> None:
     """Of the batch that was measured under load."""
     one = emitted("onnx", busy(speed(9, 3)), speed(1.25, 2), "onnxruntime")
