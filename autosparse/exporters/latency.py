@@ -250,8 +250,10 @@ class _Load:
         self._wall += time.perf_counter() - wall
 
     def look(self) -> None:
-        """Count the runnable threads of the machine."""
-        self._runnable.append(_runnable())
+        """Count the runnable threads of the machine, with all of this process but none that only spins."""
+        if self._threads > 1:
+            _settle()
+        self._runnable.append(_runnable() + self._threads - 1)
 
     def problem(self) -> str:
         """Return why the measurements are not to be trusted, or an empty text."""

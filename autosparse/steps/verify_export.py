@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
@@ -29,6 +30,7 @@ from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import state_of
 from autosparse.exporters import (
     BATCHES,
+    EAGER,
     Model,
     Patience,
     Speed,
@@ -48,10 +50,10 @@ OUTPUTS, DENSE = "outputs.safetensors", "dense"
 
 @dataclass(frozen=True)
 class _Process:
-    """A verifying process; `opened` are the runtimes and networks of the dense models that it keeps open."""
+    """A verifying process; `opened` are the structure and runtimes of the dense network that it keeps open."""
 
     pipe: subprocess.Popen[str]
-    opened: set[str] = field(default_factory=set)
+    opened: set[tuple[str, str]] = field(default_factory=set)
 
 
 def reload(
@@ -63,7 +65,9 @@ def reload(
     """
     process = running()
     dense, runtime = folder / DENSE, runtime_of(format)
-    key = canonical([runtime.name, network])
+    key = (canonical(network), runtime.name)
+    if {structure for structure, _ in process.opened} != {key[0]}:
+        process.opened.clear()  # as the process does
     request = {
         "folder": str(folder),
         "format": format,
@@ -72,12 +76,12 @@ def reload(
         "threads": placement.threads,
         "batch": placement.evaluation_batch,
         "stream": placement.stream,
-        "dense": key if runtime.dense else None,
+        "runtime": runtime.name,
     }
     try:
         if runtime.dense and key not in process.opened:
             dense.mkdir()
-            for name, content in _write_dense(format, canonical(network)).items():
+            for name, content in _write_dense(format, key[0]).items():
                 (dense / name).write_bytes(content)
         answer = _ask(process.pipe, json.dumps(request))
     finally:
@@ -171,7 +175,8 @@ class _Verifier:
 
     def __init__(self) -> None:
         self._images: dict[str, Images] = {}
-        self._dense: dict[str, Function | None] = {}
+        self._structure = ""
+        self._dense: dict[str, Function | None] = {}  # by runtime, of one structure
         self._patience = Patience()
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -179,11 +184,13 @@ class _Verifier:
         torch.set_num_threads(request["threads"])
         images = self._load(request["data"], stream=request["stream"])
         folder, format, about = Path(request["folder"]), request["format"], request["network"]
+        if canonical(about) != self._structure:
+            self._structure, self._dense = canonical(about), {}
         network, laid = _ready(open_model(format, _read(folder, format), _dense(about)), images)
         outputs = outputs_of(network, laid, request["batch"])
         (folder / OUTPUTS).write_bytes(dump_tensors({"outputs": outputs}))
         eager = self._eager(about, images)
-        dense = self._open_dense(request, images) if request["dense"] else eager
+        dense = eager if request["runtime"] == EAGER.name else self._open_dense(request, images)
         random = torch.Generator().manual_seed(0)
         inputs = torch.randn(max(BATCHES), *images.input_shape, generator=random)
         speeds = {
@@ -199,23 +206,22 @@ class _Verifier:
         return self._images[data["key"]]
 
     def _eager(self, about: Mapping[str, Any], images: Images) -> Function:
-        key = canonical(about)
-        if key not in self._dense:
-            self._dense[key], _ = _ready(_dense(about), images)
-        dense = self._dense[key]
+        if EAGER.name not in self._dense:
+            self._dense[EAGER.name], _ = _ready(_dense(about), images)
+        dense = self._dense[EAGER.name]
         assert dense is not None
         return dense
 
     def _open_dense(self, request: Mapping[str, Any], images: Images) -> Function | None:
         # The parent sends the files once.
-        key, folder = request["dense"], Path(request["folder"]) / DENSE
-        if key not in self._dense:
-            self._dense[key] = None
+        runtime, format, folder = request["runtime"], request["format"], Path(request["folder"]) / DENSE
+        if runtime not in self._dense:
+            self._dense[runtime] = None
             if any(folder.iterdir()):
-                files = _read(folder, request["format"])
-                model = open_model(request["format"], files, _dense(request["network"]))
-                self._dense[key], _ = _ready(model, images)
-        return self._dense[key]
+                with suppress(ValueError):
+                    model = open_model(format, _read(folder, format), _dense(request["network"]))
+                    self._dense[runtime], _ = _ready(model, images)
+        return self._dense[runtime]
 
 
 def main() -> None:
