@@ -19,7 +19,7 @@ from autosparse.plan.model import PURPOSES
 from autosparse.report import cells
 from autosparse.report.folder import Reached
 from autosparse.report.schema import Checked, MaskCost, Report, Sanity
-from autosparse.report.verdict import signed
+from autosparse.report.significance import signed
 from autosparse.text import number, seconds, shell_word, sparkline
 
 
@@ -151,6 +151,9 @@ def _accuracies(console: Console, report: Report, sort: str, shown: Report) -> N
         ("method", *columns.values()), [*lines, *controls], last,
         optional=optional, sections=(len(lines) - 1,), console=console,
     )  # fmt: skip
+    if counted := cells.counted_interval(report):
+        console.print(plain(counted, "dim"))
+        console.print()
 
 
 def _verdicts(console: Console, report: Report) -> None:
@@ -289,7 +292,9 @@ def _sanity(console: Console, items: Sequence[Sanity]) -> None:
         console.print(plain(f"{_subject(item)}, {sentence}", "dim"))
         if item.chosen_from:
             others = ", ".join(f"{name} {value:.1f}" for name, value in item.chosen_from.items())
-            console.print(plain(f"{item.method} is the best on validation images: {others}", "dim"))
+            tied = sum(value == item.validation_accuracy for value in item.chosen_from.values()) > 1
+            first = ", the first of a tie by name" if tied else ""
+            console.print(plain(f"{item.method} is the best on validation images{first}: {others}", "dim"))
         reasons: dict[str, list[str]] = {}
         for check in item.checks:
             if check.verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import altair as alt
@@ -14,6 +14,7 @@ from autosparse.html.theme import PALETTE, PAPER, SHADE, SHAPES, SOFT, themed
 from autosparse.report import cells
 from autosparse.report.finished import LEAST
 from autosparse.report.schema import Profile, Report
+from autosparse.report.significance import accuracy_interval
 
 WIDTH = 860
 Drawing = alt.Chart | alt.LayerChart | alt.FacetChart
@@ -92,9 +93,10 @@ def accuracy_plot(report: Report) -> Plot | None:
     measured = [point["mean"] for point in points if point["mean"] is not None]
     if not measured:
         return None
+    trained = [point["mean"] for point in points if point["sound"]]
     dense = next((fmean(row.cells[0]) for row in rows if row.name == "dense" and row.cells and row.cells[0]), None)
-    reach = [*measured, *([dense] if dense is not None else [])]
-    low, high = floor_of(reach), min(100.0, max(max(reach), *(point["to"] or 0.0 for point in points)) + 0.5)
+    low = _low_end([*trained, *([dense] if dense is not None else [])], report)
+    high = min(100.0, max(dense or 0.0, *(point["to"] or 0.0 for point in points)) + 0.5)
     for point in points:
         if point["mean"] is None or point["mean"] < low:
             point |= {"at": low, "label": "" if point["mean"] is None else f"{point['mean']:.1f}", "from": None}
@@ -105,9 +107,9 @@ def accuracy_plot(report: Report) -> Plot | None:
         point["right"] = point["at"] > low + _LABELLED * (high - low)
     chart = _accuracy_layers(points, [*columns.values()], alt.Scale(domain=[low, high], nice=False, zero=False), dense)
     references = f" The dashed rule is the dense network ({dense:.1f} %)." if dense is not None else ""
-    bars = (
-        " Bars are ± one standard deviation over seeds." if any(point["from"] is not None for point in points) else ""
-    )
+    several = any(len(values) > 1 for row in shown for values in row.cells)
+    over = f"{report.test_images or 0:,} test images{' and the seeds' * several}"
+    bars = f" Bars are 95 % confidence intervals over {over}."
     cut = any(point["outside"] and point["mean"] is not None for point in points)
     lost = any(point["mean"] is None for point in points)
     kinds = " or ".join(["values below the axis"] * cut + ["networks without a result"] * lost)
@@ -117,6 +119,15 @@ def accuracy_plot(report: Report) -> Plot | None:
     rows_each = max(1, len(columns))
     height = len({point["row"] for point in points}) * (10 + 12 * rows_each)
     return plot_of("Accuracy", note, chart, height, [*columns.values()])
+
+
+def _low_end(accuracies: Sequence[float], report: Report) -> float:
+    # Of an axis of accuracies above chance: low enough that noise is no difference; 0 without any.
+    known = [accuracy for accuracy in accuracies if math.isfinite(accuracy)]
+    if not known:
+        return 0.0
+    low = floor_of(known)
+    return min(low, accuracy_interval(min(value for value in known if value >= low), report.test_images or 0).low)
 
 
 def _best_first(rows: Sequence[cells.Row]) -> list[cells.Row]:
@@ -129,14 +140,15 @@ def _best_first(rows: Sequence[cells.Row]) -> list[cells.Row]:
 
 def _points_of(row: cells.Row, report: Report, columns: Mapping[str, str]) -> list[dict[str, Any]]:
     points = []
-    for title, values, text, status in zip(columns.values(), row.cells, row.texts, row.statuses, strict=True):
+    cells_of = zip(row.cells, row.texts, row.statuses, row.sound, row.intervals, strict=True)
+    for title, (values, text, status, sound, interval) in zip(columns.values(), cells_of, strict=True):
         if not values and not status:
             continue
-        mean, spread = fmean(values) if values else None, stdev(values) if len(values) > 1 else None
-        around = (mean - spread, mean + spread) if mean is not None and spread is not None else (None, None)
+        mean, low, high = (interval.mean, interval.low, interval.high) if interval else (None, None, None)
         points.append(
             {
-                "row": row.name, "series": title, "mean": mean, "at": mean, "from": around[0], "to": around[1],
+                "row": row.name, "series": title, "mean": mean, "at": mean, "from": low, "to": high,
+                "sound": sound, "interval": f"{low:.1f} to {high:.1f}" if interval else "",
                 "label": status, "outside": False, "text": text, "seeds": len(values), "status": status,
                 "main": row.name == report.method and not row.control,
             }
@@ -154,6 +166,7 @@ def _accuracy_layers(
         alt.Tooltip("row:N", title="method"),
         alt.Tooltip("series:N", title="budget"),
         alt.Tooltip("text:N", title="accuracy in %"),
+        alt.Tooltip("interval:N", title="95 % interval"),
         alt.Tooltip("seeds:Q", title="seeds"),
     ]
     x = alt.X("at:Q", scale=scale, title="test accuracy in %", axis=alt.Axis(tickCount=8))
@@ -196,7 +209,7 @@ def frontier_plot(report: Report) -> Plot | None:
         return None
     dense = [result.test_accuracy for result in report.results if result.method == "dense"]
     reach = [*(point.accuracy for point in points), *([fmean(dense)] if dense else [])]
-    low = floor_of(reach)
+    low = _low_end(reach, report)
     high = max(reach) + max(0.08 * (max(reach) - low), 0.5)
     values: list[dict[str, Any]] = [
         {
@@ -213,7 +226,9 @@ def frontier_plot(report: Report) -> Plot | None:
     y = alt.Scale(domain=[low, high], nice=False, zero=False)
     chart = _frontier_layers(values, x, y, fmean(dense) if dense else None)
     rule = f" The dashed rule is the dense network ({fmean(dense):.1f} %)." if dense else ""
-    note = f"At {columns[-1][1]}. The line joins the methods that no cheaper one matches.{rule}"
+    lost = cells.untrained(report, columns[-1][0])
+    left_out = f" Left out, not above chance: {', '.join(lost)}." if lost else ""
+    note = f"At {columns[-1][1]}. The line joins the methods that no cheaper one matches.{rule}{left_out}"
     return plot_of("Accuracy against mask cost", note, chart, _HEIGHT)
 
 

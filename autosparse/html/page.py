@@ -165,7 +165,8 @@ def _accuracies(report: Report) -> _Table:
 
 def _accuracy_note(report: Report) -> str:
     several = any(len(values) > 1 for row in cells.rows_of(report) for values in row.cells)
-    return f"Test accuracy in %{', mean ± sd over seeds' * several}."
+    counted = cells.counted_interval(report)
+    return f"Test accuracy in %{', mean ± sd over seeds' * several}.{f' {counted}.' if counted else ''}"
 
 
 def _emitted(report: Report) -> _Table:

@@ -19,9 +19,11 @@ from autosparse.report.finished import (
 )
 from autosparse.report.folder import write_file
 from autosparse.report.provenance import describe_provenance
+from autosparse.report.sanity import describe_sanity
 from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, MaskCost, Report, Result, Verdict
 from autosparse.report.scorer import copy_scorer, describe_scorer
-from autosparse.report.verdict import describe_sanity, is_chance, judge_results
+from autosparse.report.significance import accuracy_interval, is_chance
+from autosparse.report.verdict import judge_results
 from autosparse.report.warnings import describe_warnings, emissions, tag_of
 from autosparse.steps.emit import FailedEmission
 from autosparse.steps.init import InitResult
@@ -68,7 +70,9 @@ def build_report(finished: Finished, outcome: Outcome, folder: Path | None = Non
         timeline=describe_timeline(finished),
         failures=failures,
         missing=missing,
-        chance=_chance(finished) if results else None,
+        chance=finished.test.chance if results else None,
+        test_images=finished.test.images if results else None,
+        validation_images=finished.validation.images if results else None,
     )
 
 
@@ -112,6 +116,7 @@ def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
 def _result(finished: Finished, cell: Cell) -> Result:
     network = EvaluateResult.read(finished.open(cell.evaluate))
     effective, nodes, channels = network.effective, network.nodes, network.channels
+    counted = accuracy_interval(network.test_accuracy, finished.test.images)
     return Result(
         method=cell.method,
         sparsity=_sparsity(cell, network),
@@ -121,6 +126,8 @@ def _result(finished: Finished, cell: Cell) -> Result:
         effective_nodes=None if nodes is None or channels is None else nodes / channels,
         paths=None if network.paths == "unknown" else network.paths,
         status=_status(finished, network),
+        test_accuracy_low=counted.low,
+        test_accuracy_high=counted.high,
         **{name: getattr(network, name) for name in _OF_NETWORK},
     )
 
@@ -128,12 +135,8 @@ def _result(finished: Finished, cell: Cell) -> Result:
 def _status(finished: Finished, network: EvaluateResult) -> str:
     if network.effective == 0:
         return "collapsed"
-    at_chance = is_chance(network.test_accuracy, finished.source.test_images, _chance(finished))
+    at_chance = is_chance(network.test_accuracy, finished.test.images, finished.test.chance)
     return "at chance" if at_chance else "trained"
-
-
-def _chance(finished: Finished) -> float:
-    return 100 / finished.source.classes
 
 
 def _unprunable(finished: Finished) -> dict[str, str]:
@@ -203,7 +206,7 @@ def _verdicts(finished: Finished, results: Sequence[Result], controls: Sequence[
         controls,
         {method.name for method in spec.methods if method.needs_rounds},
         {method.name for method in spec.methods if method.needs_scorer},
-        images=finished.source.test_images,
-        chance=_chance(finished),
+        images=finished.test.images,
+        chance=finished.test.chance,
         seeds=len(spec.seeds),
     )

@@ -51,7 +51,7 @@ def test_a_study_runs_once(spec: Workspace, capsys: pytest.CaptureFixture[str]) 
     assert "validation" == document["split"]
     assert "test" == test["split"]
     assert document["levels"] != test["levels"]
-    for text in ("validation accuracy", "learned (spec)", "sparsity 0.8", "one seed: no interval"):
+    for text in ("validation accuracy", "learned (spec)", "sparsity 0.8", "one seed: seeds add to it"):
         assert text in first.out
 
 

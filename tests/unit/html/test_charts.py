@@ -16,11 +16,13 @@ from autosparse.html.page import plots_of, report_page
 from autosparse.html.render import json_for_script, png_of, svg_of
 from autosparse.html.theme import svg_rules
 from autosparse.report.schema import LayerShare, Made, MaskCost, Missing, Profile, Report
+from autosparse.report.significance import mean_interval
 from tests.docs.outputs import INCOMPLETE, REPORTS
 
 NAMES = {"accuracy", "frontier", "layers", "irp", "tuning", "cost"}
 FIELDS = {
-    "row", "series", "at", "from", "to", "label", "text", "seeds", "dense", "cost", "label_at", "name", "accuracy",
+    "row", "series", "at", "from", "to", "interval", "label", "text", "seeds", "dense", "cost", "label_at", "name",
+    "accuracy",
     "trainings", "layer", "share", "kept", "size", "effective", "number", "left", "round", "trial", "value", "best",
     "settings", "purpose", "seconds", "begin", "end", "lane", "step",
 }  # fmt: skip
@@ -191,18 +193,40 @@ def test_numbers_that_are_not_finite_are_null(digits: Report) -> None:
     assert [None, None, 1.5] == json.loads(json_for_script({"a": [float("nan"), float("inf"), 1.5]}))["a"]
 
 
-def test_spreads_are_bars(digits: Report) -> None:
-    """± one standard deviation, cut at the end of the axis."""
-    seeds = [*digits.results, *(replace(one, seed=1, test_accuracy=one.test_accuracy - 2) for one in digits.results)]
-    plot = charts.accuracy_plot(replace(digits, results=seeds))
-    rows = [row for row in rows_of(plot) if row.get("from") is not None]
+def test_bars_are_intervals(digits: Report) -> None:
+    """Of the test images for one seed, and of the seeds for several; within 0 to 100 %, cut at the end of the axis."""
+    other = (replace(one, seed=1, test_accuracy=one.test_accuracy - 2) for one in digits.results)
+    several = replace(digits, results=[*digits.results, *other])
+    for report, over in ((digits, "300 test images."), (several, "300 test images and the seeds.")):
+        plot = charts.accuracy_plot(report)
+        rows = [row for row in rows_of(plot) if row.get("from") is not None]
+
+        assert plot is not None
+        assert f"Bars are 95 % confidence intervals over {over}" in plot.note
+        assert rows
+        for row in rows:
+            interval = mean_interval([row["mean"] + 1, row["mean"] - 1] if report is several else [row["mean"]], 300)
+            assert row["to"] == pytest.approx(interval.high)
+            assert 0 <= row["from"] <= row["mean"]
+
+
+def test_an_axis_of_networks_at_chance_begins_at_zero(digits: Report) -> None:
+    """Their differences are none: no method is on the frontier, and the others' axis holds their noise."""
+    useless = [
+        replace(one, status="at chance", test_accuracy=10.4 if one.method == "snip" else 7.9) for one in digits.results
+    ]
+    plot = charts.accuracy_plot(replace(digits, results=[one for one in useless if one.method != "dense"], controls=[]))
+    trained = [one if one.method in ("irp", "erk") else replace(one, status="at chance") for one in digits.results]
+    frontier = charts.frontier_plot(replace(digits, results=trained))
 
     assert plot is not None
-    assert "standard deviation" in plot.note
-    assert rows
-    for row in rows:
-        assert row["to"] - row["mean"] == pytest.approx(2**0.5)
-        assert row["from"] <= row["mean"]
+    assert frontier is not None
+    domains = [value for name, value in walk(plot.spec) if name == "domain" and isinstance(value[0], float)]
+    assert domains
+    assert {0.0} == {low for low, _ in domains}
+    assert charts.frontier_plot(replace(digits, results=useless)) is None
+    assert {"irp", "erk"} == {row["name"] for row in rows_of(frontier) if "name" in row}
+    assert "Left out, not above chance: learned+50pct, learned, random" in frontier.note
 
 
 def test_labels_of_the_frontier_cover_nothing(digits: Report) -> None:
@@ -211,7 +235,7 @@ def test_labels_of_the_frontier_cover_nothing(digits: Report) -> None:
     rows = rows_of(charts.frontier_plot(replace(digits, mask_costs=costs)))
     heights = sorted(row["label_at"] for row in rows if "label_at" in row)
 
-    assert 8 < len(heights)
+    assert 7 < len(heights)
     assert all(high - low > 0.1 for low, high in pairwise(heights))
 
 

@@ -16,6 +16,7 @@ def report_of(result: dict[str, tuple[float | None, list[float]]]) -> Report:
     same: dict[str, Any] = {
         "kept": 2, "total": 100, "effective_sparsity": 0.98, "macs": 5, "validation_accuracy": 0.0, "dense_macs": 5,
         "effective_macs": 5, "effective_nodes": None, "paths": None, "status": "trained",
+        "test_accuracy_low": 0.0, "test_accuracy_high": 100.0,
     }  # fmt: skip
     results = [
         Result(method=method, sparsity=0.98, seed=seed, test_accuracy=accuracy, budget="0.98", **same)
@@ -27,7 +28,7 @@ def report_of(result: dict[str, tuple[float | None, list[float]]]) -> Report:
         steps={"run": 1, "reuse": 0, "resume": 0}, seconds=1.0, provenance=Provenance("", "", [0], {}, []),
         results=results, controls=[], irp=[], scorer={},
         emitted=[], cost={}, warnings=[], unprunable={}, oracles=[], sanity=[], verdicts=[], profiles=[], timeline=[],
-        failures=[], missing=[], chance=10.0,
+        failures=[], missing=[], chance=10.0, test_images=1000, validation_images=1000,
         mask_costs=[MaskCost(method, "0.98", 1.0, cost) for method, (cost, _) in result.items()],
     )  # fmt: skip
 
