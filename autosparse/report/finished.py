@@ -82,8 +82,8 @@ class Finished:
 
     def _image_set(self, split: str, planned: int) -> ImageSet:
         step = self.plan.steps[self._data]
-        if self.store.has(step.operation, step.key):
-            counts = DataResult.read(self.open(step.name)).class_counts(split)
+        known = self.store.has(step.operation, step.key)
+        if known and (counts := DataResult.read(self.open(step.name)).class_counts(split)):
             return ImageSet(sum(counts), 100 * max(counts) / sum(counts))
         return ImageSet(planned, 100 / max(1, self.source.classes))
 
