@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from textwrap import wrap
 from typing import Any
 
 import altair as alt
@@ -14,7 +15,7 @@ from autosparse.html.theme import PALETTE, PAPER, SHADE, SHAPES, SOFT, themed
 from autosparse.report import cells
 from autosparse.report.finished import LEAST
 from autosparse.report.schema import Profile, Report
-from autosparse.report.significance import accuracy_interval
+from autosparse.report.significance import accuracy_interval, mean_interval
 
 WIDTH = 860
 Drawing = alt.Chart | alt.LayerChart | alt.FacetChart
@@ -22,6 +23,7 @@ _FIT = {"type": "fit-x", "contains": "padding"}
 _TALL_FROM = 60  # layers from which rows are narrower
 _LONG = 20.0  # points of accuracy above which an axis may leave out outliers
 _LABELLED = 0.7  # share of an axis from which labels end at their mark, to stay inside
+_LINE = 120  # characters in a line of a note
 _COMPARED = 5  # methods whose layers are drawn
 
 
@@ -38,7 +40,7 @@ class Plot:
     @property
     def file_spec(self) -> dict[str, Any]:
         """Specification with paper, title and note, for a file."""
-        return {**self.spec, "background": PAPER, "title": {"text": self.title, "subtitle": self.note}}
+        return {**self.spec, "background": PAPER, "title": {"text": self.title, "subtitle": wrap(self.note, _LINE)}}
 
 
 def plot_of(title: str, note: str, chart: Drawing, height: int, legend: Sequence[str] = ()) -> Plot:
@@ -126,8 +128,12 @@ def _low_end(accuracies: Sequence[float], report: Report) -> float:
     known = [accuracy for accuracy in accuracies if math.isfinite(accuracy)]
     if not known:
         return 0.0
-    low = floor_of(known)
-    return min(low, accuracy_interval(min(value for value in known if value >= low), report.test_images or 0).low)
+    low, before = floor_of(known), math.inf
+    while low < before:  # a lower end may let in a value with a still lower one
+        before = low
+        lowest = min(value for value in known if value >= low)
+        low = min(low, accuracy_interval(lowest, report.test_images or 0).low)
+    return low
 
 
 def _best_first(rows: Sequence[cells.Row]) -> list[cells.Row]:
@@ -207,15 +213,22 @@ def frontier_plot(report: Report) -> Plot | None:
     points = cells.frontier(report, columns[-1][0]) if columns else []
     if len(points) < 2:
         return None
+    accuracies = cells.by_cell(report.results)
+    spans = {
+        point.method: mean_interval([*accuracies[point.method, columns[-1][0]].values()], report.test_images or 0)
+        for point in points
+    }
     dense = [result.test_accuracy for result in report.results if result.method == "dense"]
     reach = [*(point.accuracy for point in points), *([fmean(dense)] if dense else [])]
     low = _low_end(reach, report)
-    high = max(reach) + max(0.08 * (max(reach) - low), 0.5)
+    top = max(*reach, *(span.high for span in spans.values()))
+    high = top + max(0.08 * (top - low), 0.5)
     values: list[dict[str, Any]] = [
         {
             "name": point.method, "cost": max(_CHEAPEST, point.trainings), "trainings": point.trainings,
             "accuracy": point.accuracy, "at": max(low, point.accuracy), "best": point.best,
-            "below": point.accuracy < low, "main": point.method == report.method,
+            "from": max(low, spans[point.method].low) if point.accuracy >= low else None,
+            "to": spans[point.method].high, "below": point.accuracy < low, "main": point.method == report.method,
             "label": point.method + (f" ({point.accuracy:.1f})" if point.accuracy < low else ""),
         }
         for point in points
@@ -228,7 +241,8 @@ def frontier_plot(report: Report) -> Plot | None:
     rule = f" The dashed rule is the dense network ({fmean(dense):.1f} %)." if dense else ""
     lost = cells.untrained(report, columns[-1][0])
     left_out = f" Left out, not above chance: {', '.join(lost)}." if lost else ""
-    note = f"At {columns[-1][1]}. The line joins the methods that no cheaper one matches.{rule}{left_out}"
+    line = "The line joins the methods that no cheaper one matches."
+    note = f"At {columns[-1][1]}. {line}{rule} Bars are 95 % intervals.{left_out}"
     return plot_of("Accuracy against mask cost", note, chart, _HEIGHT)
 
 
@@ -272,6 +286,7 @@ def _frontier_layers(
     return alt.layer(
         *([_dense_rule(dense, horizontal=True, scale=scale)] if dense is not None else []),
         base.transform_filter("datum.best").mark_line(interpolate="step-after", color=SOFT, strokeWidth=1).encode(y=y),
+        above.mark_rule(strokeWidth=1.5, opacity=0.6).encode(y=alt.Y("from:Q", scale=scale), y2="to:Q", color=colour),
         above.mark_point(filled=True, size=90, opacity=1, stroke=PAPER).encode(y=y, color=colour, tooltip=tooltip),
         below.mark_point(filled=True, size=90, opacity=1, shape="triangle-down").encode(
             y=y, color=colour, tooltip=tooltip
