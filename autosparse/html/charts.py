@@ -96,7 +96,8 @@ def accuracy_plot(report: Report) -> Plot | None:
     if not measured:
         return None
     trained = [point["mean"] for point in points if point["sound"]]
-    dense = next((fmean(row.cells[0]) for row in rows if row.name == "dense" and row.cells and row.cells[0]), None)
+    references = (row for row in rows if row.name == "dense" and any(row.sound[:1]))  # at chance it is none
+    dense = next((fmean(row.cells[0]) for row in references), None)
     low = _low_end([*trained, *([dense] if dense is not None else [])], report)
     high = min(100.0, max(dense or 0.0, *(point["to"] or 0.0 for point in points)) + 0.5)
     for point in points:
@@ -108,7 +109,7 @@ def accuracy_plot(report: Report) -> Plot | None:
             point["from"] = max(low, point["from"])
         point["right"] = point["at"] > low + _LABELLED * (high - low)
     chart = _accuracy_layers(points, [*columns.values()], alt.Scale(domain=[low, high], nice=False, zero=False), dense)
-    references = f" The dashed rule is the dense network ({dense:.1f} %)." if dense is not None else ""
+    rule = f" The dashed rule is the dense network ({dense:.1f} %)." if dense is not None else ""
     several = any(len(values) > 1 for row in shown for values in row.cells)
     over = f"{report.test_images or 0:,} test images{' and the seeds' * several}"
     bars = f" Bars are 95 % confidence intervals over {over}."
@@ -117,7 +118,7 @@ def accuracy_plot(report: Report) -> Plot | None:
     kinds = " or ".join(["values below the axis"] * cut + ["networks without a result"] * lost)
     arrows = f" Arrows at the left edge stand for {kinds}." if kinds else ""
     controls = " Controls stand below the methods." if any(row.control for row in shown) else ""
-    note = f"A mark for each budget, after the last epoch.{references}{bars}{arrows}{controls}"
+    note = f"A mark for each budget, after the last epoch.{rule}{bars}{arrows}{controls}"
     rows_each = max(1, len(columns))
     height = len({point["row"] for point in points}) * (10 + 12 * rows_each)
     return plot_of("Accuracy", note, chart, height, [*columns.values()])
@@ -218,7 +219,8 @@ def frontier_plot(report: Report) -> Plot | None:
         point.method: mean_interval([*accuracies[point.method, columns[-1][0]].values()], report.test_images or 0)
         for point in points
     }
-    dense = [result.test_accuracy for result in report.results if result.method == "dense"]
+    trained = [one for one in report.results if one.method == "dense" and one.status == cells.TRAINED]
+    dense = [one.test_accuracy for one in trained]
     reach = [*(point.accuracy for point in points), *([fmean(dense)] if dense else [])]
     low = _low_end(reach, report)
     top = max(*reach, *(span.high for span in spans.values()))

@@ -104,9 +104,8 @@ class Compared:
     budget: str
     accuracies: tuple[Interval | None, ...]
     gains: tuple[Difference | None, ...]
-    """None for the first run, and where the first run and this one share no seed with trained networks
-
-    `p` is adjusted by Holm's correction over all comparisons."""
+    """None for the first run, and where it shares no seed with trained networks with this one; `p` is adjusted by
+    Holm's correction over all comparisons"""
     statuses: tuple[str, ...] = ()
     """seeds without a sound network in every run: `1 diverged`, or `diverged` for all of them"""
 
