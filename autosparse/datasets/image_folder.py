@@ -55,7 +55,7 @@ def image_folder(
         purpose: {name: [digests[path] for path in paths] for name, paths in files.items()}
         for purpose, files in parts.items()
     }
-    first = next(path for paths in parts["train"].values() for path in paths)
+    training = [path for paths in parts["train"].values() for path in paths]
 
     def load(size: int | None) -> dict[str, Split]:
         splits = {purpose: {name: files.get(name, ()) for name in classes} for purpose, files in parts.items()}
@@ -63,7 +63,7 @@ def image_folder(
 
     return Pool(
         identity={"name": "image_folder", "sha256": digest(by_class), "channels": channels},
-        shape=shape_of(lambda number: (str(first), first.read_bytes()), channels),
+        shape=shape_of(((str(path), path.read_bytes()) for path in training), channels),
         classes=classes,
         images=Counter({purpose: sum(map(len, files.values())) for purpose, files in parts.items()}),
         load=load,
