@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ _KNOWN = 0.45  # standard deviation of the ETA from which it is shown: a factor 
 _EARLY, _LATE = 0.03, 0.2  # shares of a run until which it is unknown, and from which it is always shown
 _SMOOTH = 0.03  # share of the elapsed time over which the ETA moves to a new value
 _OVERDUE = 0.2  # share of its elapsed time that an overdue step is assumed to take in addition
+_FRESH = 0.2  # seconds for which a value is kept
 _MARKS = 64  # progress events kept of a step
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)  # seconds, to round to
 
@@ -124,6 +126,7 @@ class Eta:
 
     def __init__(self, fitted: Fitted, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._begin = clock, clock()
+        self._lock = threading.RLock()  # another thread draws
         self._steps, self._workers = fitted.plan.steps, fitted.workers
         self.names = fitted.to_run
         known = {name: max(1e-3, estimate.seconds) for name, estimate in fitted.estimates.items()}
@@ -145,7 +148,10 @@ class Eta:
 
     def on_event(self, event: Event) -> None:
         """Update the levels, the progress of a step, and the steps that are left."""
-        now = self._clock()
+        with self._lock:
+            self._receive(event, self._clock())
+
+    def _receive(self, event: Event, now: float) -> None:
         match event:
             case Started(name):
                 self._running[name] = _Running(now)
@@ -159,7 +165,7 @@ class Eta:
                 for one in (name, *skipped):
                     self._remove(one)
                     self._running.pop(one, None)
-        if isinstance(event, Finished | Failed):
+        if self._is_moved or (isinstance(event, Finished) and now - self._updated > _FRESH):
             self._update(now)
 
     def _remove(self, name: str) -> None:
@@ -185,10 +191,11 @@ class Eta:
 
     def step_left(self, name: str) -> float | None:
         """Return the seconds until the end of a running step; None before its first progress."""
-        running = self._running.get(name)
-        if running is None or not running.marks or running.waits:
-            return None
-        return self._step_left(name, running, self._pace, self._clock())
+        with self._lock:
+            running = self._running.get(name)
+            if running is None or not running.marks or running.waits:
+                return None
+            return self._step_left(name, running, self._pace, self._clock())
 
     def _step_left(self, name: str, running: _Running, pace: Pace, now: float) -> float:
         elapsed, expected = now - running.begin, self._prices.get(name, 1.0)
@@ -225,7 +232,8 @@ class Eta:
     def _raw(self, now: float) -> tuple[float, float]:
         # The seconds left, and the standard deviation of their logarithm.
         pace, sure = self._now(now)
-        left = {name: self._prices[name] * pace.predict(self._levels[name]) for name in self._left}
+        times = {levels: pace.predict(levels) for levels in {*self._levels.values()}}
+        left = {name: self._prices[name] * times[self._levels[name]] for name in self._left}
         for name, running in self._running.items():
             left[name] = self._step_left(name, running, pace, now)
         workers = max(self._workers, self._at_once())
@@ -267,10 +275,11 @@ class Eta:
     @property
     def seconds(self) -> float | None:
         """The smoothed seconds until the end; None while they are unknown."""
-        now = self._clock()
-        if self._shown is None or now - self._updated > 0.2:
-            self._update(now)
-        return None if self._shown is None else max(0.0, self._shown - (now - self._updated))
+        with self._lock:
+            now = self._clock()
+            if now - self._updated > _FRESH:
+                self._update(now)
+            return None if self._shown is None else max(0.0, self._shown - (now - self._updated))
 
     @property
     def text(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from autosparse.backends import Placement
 from autosparse.cost.price import Estimate, Price
+from autosparse.datasets.scan import Scan
 from autosparse.errors import FitError
 from autosparse.plan.budgets import translations
 from autosparse.plan.graph import makespan
@@ -48,6 +49,8 @@ class Fitted:
     notes: tuple[str, ...] = ()
     workers: int = 1
     """number of steps that run at once"""
+    disk_free_bytes: int | None = None
+    """free bytes on the disk of the cache, where they are known and a step is to run"""
 
     @property
     def left(self) -> Estimate:
@@ -188,8 +191,8 @@ def _users(store: Store, key: str) -> list[str]:
 _ESTIMATE = ("seconds", "peak_bytes", "disk_bytes", "basis")
 
 
-def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
-    """Return every step with its status, reason and estimate, and the totals."""
+def plan_json(fitted: Fitted, sharing: Shared | None = None, scans: Mapping[str, Scan] | None = None) -> dict[str, Any]:
+    """Return every step with its status, reason and estimate, the totals, and the scans of datasets by step."""
     plan, statuses, price = fitted.plan, fitted.statuses, fitted.price
     steps = []
     for step in plan.steps.values():
@@ -217,7 +220,12 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
         "budgets": plan.spec.model_dump(mode="json", include={"budget"})["budget"],
         "translations": None if (converted := translations(plan)) is None else [asdict(item) for item in converted],
         "datasets": [
-            {"step": name, "reading": source.reading, "classes": list(source.class_names)}
+            {
+                "step": name,
+                "reading": source.reading,
+                "classes": list(source.class_names),
+                "scan": scans[name].json() if scans and name in scans else None,
+            }
             for name, source in plan.sources.items()
         ],
         "steps": steps,
@@ -229,6 +237,7 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
             "dense_trainings": round(left.seconds / price.dense, 2) if known and price.dense else None,
             "peak_bytes": left.peak_bytes if known else None,
             "disk_bytes": left.disk_bytes if known else None,
+            "disk_free_bytes": fitted.disk_free_bytes,
             "memory_bytes": None if math.isinf(fitted.memory) else fitted.memory,
             "fits": (fitted.problem is None) if known else None,
             "taken": [asdict(adjustment) for adjustment in fitted.adjustments],
