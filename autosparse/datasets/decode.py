@@ -128,14 +128,19 @@ def shape_of(images: Iterable[tuple[str, bytes]], channels: int) -> tuple[int, i
         StepError: If none can be decoded.
     """
     first: StepError | None = None
+    number = 0
     for name, data in images:
+        number += 1
         try:
             height, width, _ = decoded(name, data, channels, None)[1].shape
         except StepError as error:
             first = first or error
         else:
             return (channels, height, width)
-    raise first or StepError("the dataset has no image")
+    if first is None:
+        raise StepError("the dataset has no image")
+    message = first.message if number == 1 else f"none of {number:,} images can be decoded: {first.message}"
+    raise StepError(message, first.hint)
 
 
 def decoded(name: str, data: bytes, channels: int, size: int | None) -> tuple[str, Array]:

@@ -86,6 +86,16 @@ def test_every_broken_image_is_listed() -> None:
     assert 5 == MissingData.exit_code
 
 
+def test_a_set_of_broken_images_alone_has_no_shape() -> None:
+    """A plan needs one image that can be decoded."""
+    write_pictures(Path("photos"), {"a": 20, "b": 20})
+    for path in Path("photos").glob("*/*.png"):
+        path.write_bytes(b"")
+
+    with pytest.raises(StepError, match=r"none of 40 images can be decoded: .*0000.png cannot be decoded: it is empty"):
+        photos()
+
+
 def test_unusual_images_are_no_problem() -> None:
     """Their formats are counted."""
     write_pictures(Path("photos"), {"a": 20, "b": 20})
