@@ -103,7 +103,7 @@ class Scan:
 
 
 def scan_source(source: Source, observe: Callable[[int, int], None] = lambda done, total: None) -> Scan:
-    """Read every image of a dataset; one without broken images is remembered by its content.
+    """Read every image of a dataset; a scan without broken or equal images is remembered by the dataset's content.
 
     Args:
         source: Dataset, which must not be missing.
@@ -131,7 +131,7 @@ def scan_source(source: Source, observe: Callable[[int, int], None] = lambda don
         results.append(seen.result(name, split, source.class_names))
         read[name] = seen
     scan = Scan(results, broken, [*_equal(splits, read)], "size" in source.identity)
-    if not broken:
+    if not broken and not scan.equal:  # names of files are not part of the content
         store.note(memory, scan.json())
     return scan
 
@@ -224,14 +224,15 @@ def _equal(splits: Splits, read: Mapping[str, _Seen]) -> Iterator[Equal]:
         if len(first):
             conflicting = int((splits[one].labels[first] != splits[other].labels[second]).sum())
             pairs = [
-                (_name(splits[one], a), _name(splits[other], b))
+                (_name(splits, one, a), _name(splits, other, b))
                 for a, b in zip(first[:_NAMED].tolist(), second[:_NAMED].tolist(), strict=True)
             ]
             yield Equal((one, other), len(first), conflicting, pairs)
 
 
-def _name(split: Split, number: int) -> str:
-    return split.encoded(number)[0] if split.encoded else f"image {number}"
+def _name(splits: Splits, split: str, number: int) -> str:
+    encoded = splits[split].encoded
+    return encoded(number)[0] if encoded else f"image {number} of {split}"
 
 
 def _remembered(value: object) -> Scan | None:
