@@ -207,7 +207,7 @@ def test_a_training_from_a_later_epoch_has_done_nothing_before(plan: Plan) -> No
 
 
 def test_a_step_that_waits_for_a_rebuild_begins_afterwards(plan: Plan) -> None:
-    """The time of an input that is made again is none of the step's own."""
+    """The time of a rebuilt input does not count for the step."""
     name = "train/erk/0.9/seed0"
     source = plan.steps[name].inputs["init"]
     rebuilt = [(Started(name), 1.0), *made(source, 500.0), (Progress(name, 1, 10), 0.0)]
