@@ -159,7 +159,8 @@ def decoded(name: str, data: bytes, channels: int, size: int | None) -> tuple[st
         what = "its image format is unknown" if data else "it is empty"
         raise StepError(f"{name} cannot be decoded: {what}", f"{_REMEDY}; {_SCAN}") from None
     except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        raise StepError(f"{name} cannot be decoded: {error}", f"{_REMEDY}; {_SCAN}") from error
+        reason = str(error).rstrip(".")
+        raise StepError(f"{name} cannot be decoded: {reason}", f"{_REMEDY}; {_SCAN}") from error
     return mode, _array(converted if size is None else _fit(converted, size))
 
 
