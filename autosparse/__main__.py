@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from autosparse.lazy_torch import yield_cores
+
 
 def main() -> None:
     """Run the command line; exit quietly on Ctrl-C, also during imports."""
+    yield_cores()
     try:
         from autosparse.cli import main as run
 

@@ -7,6 +7,8 @@ stays unchanged, so other libraries in the process see no half-loaded torch.
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -26,3 +28,22 @@ if TYPE_CHECKING:
     import torch as torch
 else:
     numpy, torch = _LazyModule("numpy"), _LazyModule("torch")
+
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+"""Variables by which OpenMP's threads wait for each other without holding a core; libgomp spins for some microseconds.
+
+By default they spin for milliseconds: next to another process on two cores, a training with two threads is several
+times as slow as with one (benchmarks/busy.py).
+"""
+
+
+def yield_cores() -> None:
+    """Set `WAITING` for this process and its children, before torch is imported; a user's own choice stays."""
+    chosen = {*WAITING, "KMP_BLOCKTIME"} & os.environ.keys()
+    if not chosen and "torch" not in sys.modules:
+        os.environ.update(WAITING)
+
+
+def default_environment() -> dict[str, str]:
+    """Return the environment without `WAITING`, for a process that measures the speed of a user's own programs."""
+    return {name: value for name, value in os.environ.items() if WAITING.get(name) != value}

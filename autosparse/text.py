@@ -84,6 +84,22 @@ def seconds(value: float) -> str:
     return f"{days:.3g} days" if days < 100 else f"{days:,.0f} days"
 
 
+def seconds_range(low: float, high: float) -> str:
+    """Return a range of durations in one unit with two digits, such as `40 to 70 min`; one number if both are alike."""
+    unit, length = next((one for one in _DURATIONS if high < one[2] * one[1]), _DURATIONS[-1])[:2]
+    first, last = (_two_digits(value / length) for value in (low, high))
+    return f"{last} {unit}" if first == last else f"{first} to {last} {unit}"
+
+
+# Unit, its seconds, and the number of it from which the next one is used.
+_DURATIONS = (("s", 1.0, 120), ("min", 60.0, 120), ("h", 3600.0, 48), ("days", 86400.0, 0))
+
+
+def _two_digits(value: float) -> str:
+    # Three from 100 on, whole numbers from 10 on.
+    return f"{value:.1f}" if value < 9.95 else f"{float(f'{value:.3g}'):,.0f}"
+
+
 def size(value: float) -> str:
     """Return a number of bytes with three digits."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -93,12 +109,19 @@ def size(value: float) -> str:
     return f"{value:.3g} TB"
 
 
+def trainings(value: float) -> str:
+    """Return a cost in dense trainings: an exact 0, and two digits of a small one."""
+    if value == 0 or value >= 10:
+        return number(value)
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}" if value >= 0.0001 else "<0.0001"
+
+
 def number(value: float) -> str:
     """Return a count with few digits."""
     if value < 10_000:
         return f"{value:,.0f}"
-    for unit in ("k", "M"):
+    for unit in ("k", "M", "G", "T", "P"):
         value /= 1000
         if value < 999.5:
             return f"{value:.3g}{unit}"
-    return f"{value / 1000:,.3g}G"
+    return f"{value / 1000:,.3g}E"

@@ -14,6 +14,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from autosparse.backends import usable_cores
 from autosparse.errors import AutosparseError, OwnCodeError, UsageError
 from autosparse.foreign_code import in_short, location_of
 from autosparse.registry import suggestion
@@ -122,7 +123,10 @@ def content_of(value: Any) -> Any:
         files = [file for where, _, names in os.walk(path) for name in names if (file := Path(where, name)).is_file()]
     else:
         return value
-    return {name_in(folder, file): content for file, content in contents(folder, files).items()}
+    return {
+        name_in(folder, file): content
+        for file, content in contents(folder, files, threads=usable_cores().value).items()
+    }
 
 
 @contextmanager

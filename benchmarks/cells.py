@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from records import Row, read
-from scipy.stats import ttest_1samp
 
-from autosparse.report.compare import holm
+from autosparse.report.significance import difference, holm
+
+IMAGES = {"vgg_last_five": 5_000}
+"""Network -> its number of test images, where it is not the 10,000 of CIFAR-10."""
 
 PAIRS = [
     *(("learned", worse) for worse in ("igq", "erk")),
@@ -32,7 +34,8 @@ class Difference:
     sparsity: float
     gains: list[float]
     p: float | None
-    """of the paired t test, by Holm's correction over all differences of the network; none below three seeds"""
+    """paired by seed, at least that of counting the test images, by Holm's correction over all differences of the
+    network; none below three seeds"""
 
     def __str__(self) -> str:
         return spread(self.gains, "+.2f", ".2f")
@@ -61,15 +64,16 @@ def differences(rows: Iterable[Row]) -> list[Difference]:
 
 
 def _tests(rows: list[Row]) -> Iterator[tuple[str, str, float, list[float], float | None]]:
-    accuracy = {(row["method"], row["sparsity"], row["seed"]): row["test_accuracy"] for row in rows}
+    accuracies: dict[tuple[str, float], dict[int, float]] = {}
+    for row in sorted(rows, key=lambda row: row["seed"]):
+        accuracies.setdefault((row["method"], row["sparsity"]), {})[row["seed"]] = row["test_accuracy"]
     for sparsity in sorted({row["sparsity"] for row in rows}):
         for method, other in PAIRS:
-            seeds = [seed for name, at, seed in accuracy if (name, at) == (method, sparsity)]
-            seeds = sorted(seed for seed in seeds if (other, sparsity, seed) in accuracy)
-            gains = [accuracy[method, sparsity, seed] - accuracy[other, sparsity, seed] for seed in seeds]
-            if gains:
-                testable = len(gains) > 2 and len(set(gains)) > 1
-                yield method, other, sparsity, gains, float(ttest_1samp(gains, 0.0).pvalue) if testable else None
+            first, second = accuracies.get((method, sparsity), {}), accuracies.get((other, sparsity), {})
+            gains = [value - second[seed] for seed, value in first.items() if seed in second]
+            test = difference(first, second, IMAGES.get(rows[0]["network"], 10_000))
+            if test is not None:
+                yield method, other, sparsity, gains, test.p if len(gains) > 2 else None
 
 
 def spread(values: list[float], mean: str = ".1f", deviation: str = ".1f") -> str:

@@ -8,6 +8,10 @@ epochs on two classes of CIFAR-10 in Parquet files, verified on 2,000 test image
 `autosparse run`, and ONNX of the same weights with dead channels left in.
 
 `python benchmarks/emission.py mlp` times multilayer perceptrons.
+
+`python benchmarks/emission.py repeat [5]` measures speed-ups that many times and prints how they vary.
+
+Speed-ups are against the dense network in the same runtime, medians of interleaved pairs; blank if not stable.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ import math
 import statistics
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,18 @@ from records import append
 from runs import SPECS, THREADS, dataset, run
 
 import autosparse
-from autosparse.exporters import BATCHES, Model, exporters, open_model
+from autosparse.exporters import (
+    BATCHES,
+    Model,
+    Patience,
+    Quartiles,
+    Speed,
+    exporters,
+    measure_speed,
+    open_model,
+    runtime_of,
+)
+from autosparse.exporters.latency import Function
 from autosparse.models import build_model
 from autosparse.store import dump_tensors
 
@@ -33,6 +48,12 @@ METHODS, SPARSITIES = ("erk", "magnitude"), (0.9, 0.95, 0.98, 0.99)
 NETWORKS, VERIFIED = ("resnet18", "vgg16"), (0.98, 0.99)
 PRUNED = {"snip": ["method=snip"], "learned": ["method=learned", "scorer.pretrained=cifar-v1"]}
 """Method -> its settings of the spec."""
+REPEATED: tuple[tuple[str, dict[str, Any], tuple[int, ...]], ...] = (
+    ("mlp", {"widths": [256, 256]}, (1, 8, 8)),
+    ("resnet8", {}, (1, 8, 8)),
+    ("resnet20", {}, (3, 32, 32)),
+    ("vgg11", {}, (3, 32, 32)),
+)
 FORMATS = "[safetensors, compact, shrunk, pt2, sparse, onnx, {name: onnx, shrink: false}]"
 
 
@@ -71,60 +92,112 @@ def verified(data: str, *only: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             report = run(SPECS / "vgg_cifar_parquet.yaml", Path(folder) / "run", values)
         print(f"{network}, {method}, {THREADS} thread{'s' * (THREADS != '1')}")
-        print("sparsity  format              bytes  smaller  1 image: ms  faster  32 images: ms  faster   error   test")
+        print("sparsity  format              bytes  smaller  1 image: ms speed-up     gain  32: ms speed-up     gain")
         rows = [_row(emitted) for emitted in report["emitted"]]
         for row in rows:
             print(
-                "{sparsity:8}  {format:14} {bytes:10,} {smaller:7.1f}× {milliseconds_1:12.2f} {speedup_1:6.2f}× "
-                "{milliseconds_32:14.1f} {speedup_32:6.2f}× {max_abs_error:8.1g} {test_accuracy:6.2f}".format(**row)
+                f"{row['sparsity']:8}  {row['format']:14} {row['bytes']:10,} {row['smaller']:7.1f}× ",
+                *(
+                    f"{row[f'milliseconds_{count}']:9.2f} {_shown(row[f'speedup_{count}']):>8} "
+                    f"{_shown(row[f'runtime_gain_{count}']):>8}"
+                    for count in BATCHES
+                ),
             )
         append("emission", ({"measure": "exported model", "network": network, "method": method, **r} for r in rows))
 
 
 def _row(emitted: dict[str, Any]) -> dict[str, Any]:
-    names = ("sparsity", "format", "bytes", "max_abs_error", "test_accuracy")
+    names = ("sparsity", "format", "bytes", "max_abs_error", "test_accuracy", "runtime")
     row = {name: emitted[name] for name in names} | {"smaller": round(emitted["dense_bytes"] / emitted["bytes"], 2)}
     for count in BATCHES:
-        own, dense = emitted["batch_latencies_ms"][str(count)]
-        row |= {f"milliseconds_{count}": round(own, 3), f"speedup_{count}": round(dense / own, 3)}
+        row |= _columns(count, Speed(**_quartiles(emitted["speeds"][str(count)])))
     return row
 
 
+def _quartiles(speed: dict[str, Any]) -> dict[str, Any]:
+    return {name: Quartiles(**value) if isinstance(value, dict) else value for name, value in speed.items()}
+
+
+def _columns(count: int, speed: Speed) -> dict[str, Any]:
+    # None for a speed-up that is not stable.
+    known = speed.speedup if speed.stable else None
+    gain = speed.runtime_gain if speed.stable else None
+    return {
+        f"milliseconds_{count}": round(speed.emitted_ms.median, 4),
+        f"dense_milliseconds_{count}": round(speed.dense_ms.median, 4) if speed.dense_ms else None,
+        f"speedup_{count}": known and round(known.median, 3),
+        f"speedup_spread_{count}": known and round(known.spread, 3),
+        f"runtime_gain_{count}": gain and round(gain.median, 3),
+    }
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}×"
+
+
 def perceptron() -> None:
-    """Time perceptrons of three equal layers at 99 %: each format against the dense network, medians of 30 runs."""
+    """Time perceptrons of three equal layers at 99 %: each format against the dense network in the same runtime."""
     for width in (1024, 4096):
-        _perceptron(width)
+        options = {"widths": [width] * 3}
+        for format, opened, dense, eager in _opened("mlp", options, (3, 32, 32), 0.99, ("shrunk", "sparse", "onnx")):
+            row = {"measure": "perceptron", "units": width, "method": "erk", "sparsity": 0.99, "format": format}
+            for count in BATCHES:
+                row |= _columns(count, _speed(opened, dense, eager, (3, 32, 32), count))
+            gains = "; ".join(f"batch {count} {_shown(row[f'speedup_{count}'])}" for count in BATCHES)
+            print(f"{width} units, {format:8}", gains, flush=True)
+            append("emission", [row], torch.get_num_threads())
 
 
-def _perceptron(width: int) -> None:
-    shape, options = (3, 32, 32), {"widths": [width] * 3}
-    network = build_model("mlp", options, shape, 10).eval()
-    masks = autosparse.prune(network, None, 0.99, method="erk")
-    state = {name: t * masks[name] if name in masks else t for name, t in network.state_dict().items()}
-    network.load_state_dict(state)
-    model = Model(state, dict(masks), lambda: build_model("mlp", options, shape, 10), shape)
-    for format in ("shrunk", "sparse", "onnx"):
-        opened = open_model(format, exporters[format].function(model), build_model("mlp", options, shape, 10))
-        gains, row = [], {"measure": "perceptron", "units": width, "method": "erk", "sparsity": 0.99, "format": format}
-        for count in BATCHES:
-            images, times = torch.randn(count, *shape), [[], []]
-            with torch.no_grad():
-                for _ in range(31):
-                    for timed, one in zip(times, (opened, network), strict=True):
-                        begin = time.perf_counter()
-                        one(images)
-                        timed.append(time.perf_counter() - begin)
-            own, dense = (1000 * statistics.median(timed[1:]) for timed in times)
-            gains.append(f"{count} image{'s' * (count > 1)} {dense:.3g} ms to {own:.3g}, {dense / own:.1f}×")
-            row |= {f"dense_milliseconds_{count}": round(dense, 4), f"milliseconds_{count}": round(own, 4)}
-            row |= {f"speedup_{count}": round(dense / own, 2)}
-        print(f"{width} units, {format:8}", "; ".join(gains), flush=True)
-        append("emission", [row], torch.get_num_threads())
+def repeated(times: int) -> None:
+    """Measure speed-ups several times, of networks of 0.1 to 100 ms a pass, and print how they vary."""
+    print("network   format       batch   dense ms   speed-ups                             highest/lowest  blank")
+    rows = []
+    for network, options, shape in REPEATED:
+        for format, opened, dense, eager in _opened(network, options, shape, 0.95, ("compact", "sparse", "onnx")):
+            for count in BATCHES:
+                speeds = [_speed(opened, dense, eager, shape, count) for _ in range(times)]
+                known = [speed.speedup.median for speed in speeds if speed.stable and speed.speedup]
+                ratio = max(known) / min(known) if known else None
+                milliseconds = statistics.median(speed.torch_ms.median for speed in speeds)
+                blank = times - len(known)
+                listed = " ".join(_shown(value) for value in known)
+                line = f"{network:9} {format:12} {count:5} {milliseconds:10.3g}   {listed:36}"
+                print(f"{line} {_shown(ratio):>15} {blank:6}")
+                print(*(f"  {speed.reason}\n" for speed in speeds if speed.reason), sep="", end="", flush=True)
+                rows.append({
+                    "measure": "repeated speed-up", "network": network, "format": format, "batch": count,
+                    "speedups": [round(value, 3) for value in known], "blank": blank,
+                })  # fmt: skip
+    append("emission", rows, torch.get_num_threads())
+
+
+def _opened(
+    network: str, options: dict[str, Any], shape: tuple[int, ...], sparsity: float, formats: tuple[str, ...]
+) -> Iterator[tuple[str, Function, Function, Function]]:
+    # Format, emitted model, dense network in its runtime, dense network in PyTorch.
+    def build() -> torch.nn.Module:
+        return build_model(network, options, shape, 10).eval()
+
+    eager = build()
+    masks = autosparse.prune(eager, None, sparsity, method="erk")
+    state = dict(eager.state_dict())
+    pruned = {name: t * masks[name] if name in masks else t for name, t in state.items()}
+    for format in formats:
+        opened = open_model(format, exporters[format].function(Model(pruned, dict(masks), build, shape)), build())
+        write = runtime_of(format).dense
+        dense = open_model(format, write(Model(state, {}, build, shape)), build()) if write else eager
+        yield format, opened, dense, eager
+
+
+def _speed(opened: Function, dense: Function, eager: Function, shape: tuple[int, ...], count: int) -> Speed:
+    return measure_speed(opened, dense, eager, torch.randn(count, *shape), patience=Patience())
 
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["mlp"]:
         perceptron()
+    elif sys.argv[1:2] == ["repeat"]:
+        repeated(int(sys.argv[2]) if sys.argv[2:] else 5)
     elif sys.argv[1:]:
         verified(*sys.argv[1:])
     else:

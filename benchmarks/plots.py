@@ -91,7 +91,7 @@ def exported() -> list[Row]:
             "format": row["format"], "sparsity": str(row["sparsity"]), "speedup": row["speedup_1"],
         }
         for row in latest(rows, "network", "method", "sparsity", "format")
-        if row["format"] in formats
+        if row["format"] in formats and row["speedup_1"] is not None
     ]  # fmt: skip
 
 

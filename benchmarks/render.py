@@ -18,8 +18,9 @@ INTRO = """\
 # Benchmarks
 
 `python benchmarks/render.py` writes this page from the rows of `benchmarks/results/`. Accuracy is test accuracy in % \
-on CIFAR-10 (20,000 images, 5 epochs unless noted), mean ± sd (number of seeds); 0.98 is a sparsity; p values have \
-Holm's correction. The VGG has 0.54 M weights, ResNet-20 0.27 M. Machines were idle or shared with other work.
+on CIFAR-10 (20,000 images, 5 epochs unless noted), mean ± sd (number of seeds); 0.98 is a sparsity; p values are of \
+seeds and test images, with Holm's correction. The VGG has 0.54 M weights, ResNet-20 0.27 M. Machines were idle or \
+shared with other work.
 """
 
 

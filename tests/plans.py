@@ -8,6 +8,7 @@ from typing import Any
 
 from autosparse.backends import Machine, Placement, environment
 from autosparse.cost.price import Calibration, price
+from autosparse.measure.probe import Measurement
 from autosparse.models.facts import Network
 from autosparse.plan.compile import compile_plan
 from autosparse.plan.model import Plan, Step
@@ -19,8 +20,8 @@ DIGITS = Path(__file__).parent / "fixtures" / "digits.yaml"
 """A spec with every kind of step, which does not change as the one that ships does."""
 
 MACHINE_RATES = {
-    "startup": 2.0, "base": 5e8, "select": 1e-8, "scorer": 1e-3, "step": 0.01, "bytes": 1e-9, "open": 1.0,
-    "decoded": 1e-8,
+    "startup": 2.0, "base": 5e8, "private": 3e8, "select": 1e-8, "scorer": 1e-3, "step": 0.01, "bytes": 1e-9,
+    "open": 1.0, "decoded": 1e-8,
 }  # fmt: skip
 NETWORK_RATES = {
     "build": 0.01, "train": 1e-4, "forward": 1e-5, "gradient": 1e-4, "flow": 0.01, "features": 1e-7,
@@ -38,11 +39,17 @@ def compiled(path: Path | str, *overrides: str, name: str = "digits") -> Plan:
 
 
 def known_rates(
-    rates: Mapping[str, float | None] | None = None, *, probes: list[str] | None = None, load: float = 0.0
+    rates: Mapping[str, float | None] | None = None,
+    *,
+    probes: list[str] | None = None,
+    slowdown: float = 1.0,
+    idle_cores: int = 2,
+    gain: float = 100.0,
 ) -> Calibration:
     """The calibration of a machine of known speed, with other `rates` by unit (None: not measured).
 
-    `probes` records the calls of its probes.
+    `probes` records the calls of its probes; `slowdown` is that of every number of threads. Networks run at the known
+    rates on two threads, and `gain` times as long on one.
     """
     recorded = [] if probes is None else probes
     changed = {**MACHINE_RATES, **NETWORK_RATES, **(rates or {})}
@@ -50,16 +57,18 @@ def known_rates(
     def pick(units: Iterable[str]) -> dict[str, float]:
         return {unit: rate for unit in units if (rate := changed[unit]) is not None}
 
-    def machine(placement: Placement, scorer: str, options: Mapping[str, Any]) -> dict[str, float]:
+    def machine(placement: Placement, scorer: str, options: Mapping[str, Any]) -> Measurement:
         recorded.append("machine")
-        return pick(MACHINE_RATES)
+        return Measurement(pick(MACHINE_RATES))
 
-    def network(network: Network, *about: Any) -> dict[str, float]:
+    def network(network: Network, *about: Any) -> Measurement:
         recorded.append(network.name)
         others = {unit for kernels, units in _KERNEL_RATES.items() if kernels not in about for unit in units}
-        return pick(unit for unit in NETWORK_RATES if unit not in others)
+        known = pick(unit for unit in NETWORK_RATES if unit not in others)
+        times = gain if about[-1].threads == 1 else 1.0
+        return Measurement({u: rate if u.endswith("bytes") else times * rate for u, rate in known.items()})
 
-    return Calibration(machine, network, lambda: load)
+    return Calibration(machine, network, lambda threads: slowdown, lambda: idle_cores)
 
 
 def remember_rates(store: Store, spec: Path | str, *overrides: str, machine: Machine = MACHINE) -> None:
@@ -67,7 +76,7 @@ def remember_rates(store: Store, spec: Path | str, *overrides: str, machine: Mac
     plan = compile_plan(resolve(load_spec(Path(spec), overrides=overrides).spec, machine), "known")
     if machine.has(plan.spec.target.device):
         index = open_index(store)
-        price(plan, store, index, statuses(plan, store, index), calibration=known_rates())
+        price(plan, store, index, statuses(plan, store, index), calibration=known_rates(gain=1.0))
 
 
 def finish(plan: Plan, store: Store, *, threads: int = 2, but: tuple[str, ...] = ()) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from autosparse.api.batches import Examples, Signature
 from autosparse.api.hold import Hold, copy_of, hold_zero, named_parameters, unwrap
+from autosparse.backends import fitting_threads
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.connectivity import Finding, emptied, examine
 from autosparse.core.layer_kinds import Kind, declare_layers
@@ -157,8 +158,9 @@ class Masks(Mapping[str, "torch.Tensor"]):
         plain = self._home(model)
         device = next(iter(plain.parameters())).device
         device = torch.device("cpu") if device.type == "mps" else device  # mps lacks float64
-        copied = declare_layers(copy_of(plain).to(device), self._declared)
-        return examine(evidence_of(copied, Examples([(x, x)], device, Signature(copied)), self))
+        with fitting_threads():
+            copied = declare_layers(copy_of(plain).to(device), self._declared)
+            return examine(evidence_of(copied, Examples([(x, x)], device, Signature(copied)), self))
 
     def apply(self, model: torch.nn.Module) -> None:
         """Zero the pruned weights of a network in place, once; `hold` keeps them zero.

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from autosparse.api.batches import Examples, Signature
 from autosparse.api.hold import copy_of, named_parameters, unwrap
 from autosparse.api.masks import Masks, evidence_of
+from autosparse.backends import fitting_threads
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, mean_cross_entropy
 from autosparse.core.layer_kinds import Kind, declare_layers, declared_of
@@ -75,6 +76,11 @@ def prune(
     reports every deviation from the request, such as zero scores of zero-initialized branches, or more than a tenth of
     the parameters in layers that are not prunable.
 
+    Within the call torch uses at most the cores of the process's limits (affinity, container, cluster job), and one
+    thread if other processes want every core of the machine (on Linux). It never uses more threads than before, and has
+    the caller's number again afterwards. The number of threads may change the last bits of gradients, and so the order
+    of weights with almost equal scores: for identical masks at any load, call `torch.set_num_threads(1)` before.
+
     Args:
         model: Network at initialization. It may be compiled, parallel or an average.
         batches: Iterable of `(x, y)`, such as a DataLoader. x is a tensor, several in a tuple or list (by position) or
@@ -130,7 +136,7 @@ def prune(
     about = read_scorer(scorer) if request.method.needs_scorer else None
     if about is not None:
         request = request.model_copy(update={"method": filled(request.method, selection_of(about))})
-    with _isolated_randomness(plain, request.seed):
+    with _isolated(plain, request.seed):
         evidence = _gather(plain, batches, loss, request, scorer, prunable, exclude)
         if sentence := left_out(evidence.model):
             evidence.note(sentence)
@@ -179,7 +185,7 @@ def score(
 ) -> Tensors:
     """Return one-shot scores of a criterion; higher is kept.
 
-    The model stays unchanged; the arguments not described here are those of `prune`.
+    The model stays unchanged; the arguments not described here, and the number of threads, are those of `prune`.
 
     Args:
         model: Network at initialization.
@@ -209,7 +215,7 @@ def score(
     request = _request({"criterion": {"name": criterion, **options}}, 0.0, seed)
     scorer = DEFAULT if scorer is None else scorer
     plain = unwrap(model)
-    with _isolated_randomness(plain, request.seed):
+    with _isolated(plain, request.seed):
         evidence = _gather(plain, batches, loss, request, scorer, prunable, exclude)
         scores = _function(request.method.criterion)(evidence)
     weights = named_parameters(plain)
@@ -301,10 +307,11 @@ def _placed(scores: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def _isolated_randomness(plain: torch.nn.Module, seed: int) -> Iterator[None]:
-    """Seed the generators with `seed`, with default gradients and precision; restore the caller's state afterwards."""
+def _isolated(plain: torch.nn.Module, seed: int) -> Iterator[None]:
+    """Seed the generators with `seed`, with default gradients, precision and fitting threads; then restore all."""
     kind = next((parameter.device.type for parameter in plain.parameters()), "cpu")
     with (
+        fitting_threads(),
         seeded(seed),
         torch.inference_mode(False),
         torch.enable_grad(),

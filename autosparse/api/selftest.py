@@ -9,6 +9,7 @@ from pathlib import Path
 
 from autosparse.api.masks import Masks
 from autosparse.api.prune import prune
+from autosparse.backends import fitting_threads
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model
 
@@ -45,7 +46,8 @@ def self_test(device: str) -> SelfTest:
     """
     begin = time.perf_counter()
     try:
-        problem = _problem(torch.device(device))
+        with fitting_threads():
+            problem = _problem(torch.device(device))
     except Exception as error:
         problem = f"{type(error).__name__}: {error}"
     return SelfTest(device, time.perf_counter() - begin, problem)

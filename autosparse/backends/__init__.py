@@ -18,24 +18,34 @@ from autosparse.backends._base import (
     backends,
     local,
 )  # fmt: skip
+from autosparse.backends.limits import (
+    Limit,
+    Limits,
+    available_memory,
+    free_processes,
+    most_processes,
+    this_process,
+    usable_cores,
+)  # fmt: skip
+from autosparse.backends.load import fitting_threads, idle_cores, is_busy, system_load
 from autosparse.backends.machine import (
     EVALUATION_BATCH,
     Machine,
     PeakMemory,
     Placement,
-    available_memory,
     environment,
     memory_of,
     missing_extras,
+    private_memory,
     release_memory,
     resident_memory,
-    system_load,
     this_machine,
 )  # fmt: skip
 
 __all__ = [
-    "EVALUATION_BATCH", "Backend", "Distributed", "Emit", "Event", "Failed", "Finished", "Machine", "Note", "Observer",
-    "PeakMemory", "Placement", "Progress", "Raised", "Started", "Waiting", "WorkerPool", "available_memory",
-    "backends", "environment", "local", "memory_of", "missing_extras", "ray", "release_memory", "resident_memory",
-    "system_load", "this_machine",
+    "EVALUATION_BATCH", "Backend", "Distributed", "Emit", "Event", "Failed", "Finished", "Limit", "Limits", "Machine",
+    "Note", "Observer", "PeakMemory", "Placement", "Progress", "Raised", "Started", "Waiting", "WorkerPool",
+    "available_memory", "backends", "environment", "fitting_threads", "free_processes", "idle_cores", "is_busy",
+    "local", "memory_of", "missing_extras", "most_processes", "private_memory", "ray", "release_memory",
+    "resident_memory", "system_load", "this_machine", "this_process", "usable_cores",
 ]  # fmt: skip

@@ -6,16 +6,18 @@ import logging
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from autosparse.backends.machine import Placement, keep_memory
+from autosparse.backends.load import fitting_threads
+from autosparse.backends.machine import Placement, keep_memory, this_machine
 from autosparse.errors import AutosparseError, MissingDevice
 from autosparse.lazy_torch import torch
 from autosparse.registry import Registry
 
 Result = TypeVar("Result")
+_COMPILING = 32  # torch's own limit of compiling processes
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,10 @@ backends: Registry[Callable[..., Backend]] = Registry("backend", "backends")
 
 
 class _Local:
-    def __init__(self, placement: Placement) -> None:
-        self._placement = placement
+    def __init__(
+        self, placement: Placement, fitting: Callable[[], AbstractContextManager[int]] = fitting_threads
+    ) -> None:
+        self._placement, self._fitting = placement, fitting
         self._ready = False
 
     def prepare(self) -> None:
@@ -136,7 +140,11 @@ class _Local:
 
     def run(self, work: Callable[[Placement], Result]) -> Result:
         self.prepare()
-        return work(self._placement)
+        placement = self._placement
+        if not placement.adaptive or placement.threads == 1 or placement.devices > 1 or placement.device != "cpu":
+            return work(placement)
+        with self._fitting() as threads:
+            return work(replace(placement, threads=threads))
 
 
 @backends.register
@@ -146,6 +154,10 @@ def local(placement: Placement) -> _Local:
 
 
 def _prepare(placement: Placement) -> None:
+    # Read when numpy and torch's compiler are imported: else they start a thread and a process for each core of the
+    # machine, whatever part of it this process may use.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(this_machine().threads))
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(min(_COMPILING, placement.threads)))
     # Deterministic results: a fixed number of threads, and kernels without races.
     torch.set_num_threads(placement.threads)
     keep_memory()

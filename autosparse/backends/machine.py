@@ -14,10 +14,11 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
+from autosparse.backends.cgroups import read_system
+from autosparse.backends.limits import default_threads, memory_without_others, usable_cores
 from autosparse.lazy_torch import torch
 
 _ABSENT = "not installed"
-_UNLIMITED = 2**60
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3)
 
 EVALUATION_BATCH = 1000
@@ -35,6 +36,8 @@ class Placement:
     """streaming from disk of a dataset that would fit into memory"""
     devices: int = 1
     """number of devices that train one network together; they share the threads"""
+    adaptive: bool = False
+    """true if a step uses fewer threads while other processes want the cores"""
 
     @property
     def usual(self) -> bool:
@@ -53,6 +56,13 @@ class Machine:
     cuda_bfloat16: bool
     cuda_memory: tuple[int, ...] = ()
     """bytes on every GPU"""
+    most_threads: int | None = None
+    """default limit of a process's threads, as OpenMP's variables set it; None for all cores"""
+
+    @property
+    def threads(self) -> int:
+        """The default number of threads."""
+        return min(self.cores, self.most_threads or self.cores)
 
     def has(self, device: str) -> bool:
         """Return whether torch would find a device, such as `cpu`, `cuda` or `cuda:1`."""
@@ -76,11 +86,12 @@ def this_machine() -> Machine:
     is_apple = platform.system() == "Darwin" and platform.machine() == "arm64"
     return Machine(
         processor=facts.get("model name", "").strip() or platform.processor() or platform.machine(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=(cores := usable_cores()).value,
         cpu_bfloat16=gains_by_bfloat16(flags, facts.get("vendor_id", "")),
         devices=("cuda", "cpu") if capability else ("mps", "cpu") if is_apple else ("cpu",),
         cuda_bfloat16=bool(capability and capability >= (8, 0)),
         cuda_memory=cuda_memory,
+        most_threads=default_threads(cores).value,
     )
 
 
@@ -89,19 +100,6 @@ def gains_by_bfloat16(flags: set[str], vendor: str) -> bool:
     # Intel processors with bfloat16 products of AVX-512 but no AMX, as on virtual machines, multiply float32 twice as
     # fast; AMD processors multiply bfloat16 almost three times as fast.
     return bool(flags & {"amx_bf16", "bf16"}) or ("avx512_bf16" in flags and vendor != "GenuineIntel")
-
-
-def available_memory() -> int:
-    """Return the bytes that a process may allocate without swapping; all memory where the system has no estimate."""
-    return _kilobytes("/proc/meminfo", "MemAvailable") or _physical_memory() or 8 * 2**30
-
-
-def system_load() -> float:
-    """Return the mean number of processes that wanted a core over the last minute; 0 where the system lacks it."""
-    try:
-        return os.getloadavg()[0]
-    except (AttributeError, OSError):  # Windows
-        return 0.0
 
 
 def environment(placement: Placement) -> dict[str, str | int]:
@@ -165,16 +163,11 @@ def _cuda() -> tuple[tuple[int, int] | None, tuple[int, ...]]:
     return (major, minor), memory
 
 
-def read_system(path: str) -> str:
-    """Return the text of a system file; empty where the system does not have it."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def memory_of(device: str) -> int:
-    """Return the memory of a target in bytes: the device's, or the part of the machine's that this process may use."""
+    """Return the memory of a target in bytes: the device's, or the part of the machine's that is left to this process.
+
+    It is read once: a plan keeps its limit.
+    """
     memories, index = this_machine().cuda_memory, int(device.partition(":")[2] or 0)
     return memories[index] if device.startswith("cuda") and index < len(memories) else _host_memory()
 
@@ -219,6 +212,11 @@ def resident_memory(*, children: bool = False) -> int:
     return sum(_kilobytes(f"/proc/{process}/status", "VmRSS") for process in processes) or _highest()
 
 
+def private_memory() -> int:
+    """Return the resident bytes that no other process shares, without pages of libraries; 0 where unknown."""
+    return _kilobytes("/proc/self/status", "RssAnon")
+
+
 def _highest() -> int:
     if highest := _kilobytes("/proc/self/status", "VmHWM"):
         return highest
@@ -240,18 +238,7 @@ def _reset_peak() -> bool:
 
 @cache
 def _host_memory() -> int:
-    total = _kilobytes("/proc/meminfo", "MemTotal") or _physical_memory() or _UNLIMITED
-    # Memory limit of a container, from control groups version 1 or 2.
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        limit: Any = read_system(path).strip()
-        if limit.isdecimal():
-            total = min(total, int(limit))
-    return total
-
-
-def _physical_memory() -> int:
-    known = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else 0
+    return memory_without_others()
 
 
 def _kilobytes(path: str, name: str) -> int:

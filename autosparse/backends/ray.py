@@ -18,9 +18,11 @@ from types import ModuleType, TracebackType
 from typing import Annotated, Any
 
 from autosparse.backends._base import Event, Note, Progress, Raised, Result, RunStep, Started, Waiting, backends, local
+from autosparse.backends.limits import Limits, this_process
 from autosparse.backends.machine import Placement
 from autosparse.errors import AutosparseError, FitError, MissingExtra, MissingRequirement, StepError, UsageError
 
+_LEAST_OBJECTS = 80 * 2**20  # bytes of objects, of which Ray requires 75 MiB
 _AGAIN = 10  # retries of a step after a node or process failure
 _AHEAD, _AHEAD_SCALING = 2, 64  # tasks that are submitted beyond the free capacity
 _LOOKS = 5.0  # seconds between two checks of the cluster's nodes
@@ -207,7 +209,7 @@ class _Pool:
     def _begin(self) -> None:
         options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
         if self._address == "local":  # local only: no port is open to other machines
-            options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1", **_within(this_process())}
         ends = signal.getsignal(signal.SIGTERM)
         try:
             self._ray.init(self._address, **options)
@@ -248,6 +250,16 @@ class _Pool:
             return Raised(failed)
         self.start(None, name)
         return Note(f"`{name}` is retried: its process was lost ({reason})")
+
+
+def _within(limits: Limits) -> dict[str, int]:
+    # Options of a cluster for this run alone: Ray reads the limits of the outermost control group only. Steps exchange
+    # artifacts through the store, so that a tenth of the memory is enough for objects.
+    options = {"num_cpus": limits.cores.value}
+    if limits.memory.source != "the machine":
+        objects = max(_LEAST_OBJECTS, limits.memory.value // 10)
+        options |= {"object_store_memory": objects, "_memory": max(0, limits.memory.value - objects)}
+    return options
 
 
 def _fits(needs: Mapping[str, int], node: Mapping[str, float]) -> int:

@@ -17,6 +17,7 @@ import typer
 from autosparse.backends import this_machine
 from autosparse.cli.help import Program, examples
 from autosparse.console.format import notes, plain, show_text
+from autosparse.cost.disk import check_disk
 from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted
 from autosparse.errors import MissingRequirement, UsageError
@@ -66,6 +67,8 @@ class SpecRequest:
     overrides: Sequence[str] | None = None
     quiet: bool = False
     refit: bool = False
+    folder: Path | None = None
+    """run folder, where the command names one"""
 
 
 def load(request: SpecRequest, store: Store, *, remember: bool = True) -> LoadedSpec:
@@ -84,7 +87,14 @@ def load(request: SpecRequest, store: Store, *, remember: bool = True) -> Loaded
 
 
 def fit_loaded(
-    loaded: LoadedSpec, store: Store, index: Index, *, quiet: bool, refit: bool = False, timed: bool = True
+    loaded: LoadedSpec,
+    store: Store,
+    index: Index,
+    *,
+    quiet: bool,
+    refit: bool = False,
+    timed: bool = True,
+    folder: Path | None = None,
 ) -> Fitted:
     """Return the plan of a spec, priced and fitted to this machine; print notes and warnings about it."""
 
@@ -102,6 +112,7 @@ def fit_loaded(
         note(f"{names} of the spec {'are' if len(unused) > 1 else 'is'} not used: its scorer is pretrained")
     with located(loaded.document):
         fitted = fit_plan(loaded.spec, this_machine(), loaded.name, store, index, note, refit=refit, timed=timed)
+    fitted = check_disk(fitted, store, folder or Path())
     if store.problem:
         note(f"{store.problem.message}; {store.problem.hint}")
     for warning in () if quiet else fitted.plan.warnings:
@@ -130,12 +141,13 @@ def prepare(request: SpecRequest, store: Store) -> tuple[LoadedSpec, Fitted, Ind
     index = open_index(store)
     if path is None or saved is None:
         loaded = load(request, store)
-        return loaded, fit_loaded(loaded, store, index, quiet=request.quiet, refit=request.refit), index
+        fitted = fit_loaded(loaded, store, index, quiet=request.quiet, refit=request.refit, folder=request.folder)
+        return loaded, fitted, index
     options = {"--budget": request.budget, "--set": request.overrides, "--refit": request.refit}
     if given := [name for name, value in options.items() if value]:
         raise UsageError(f"a saved plan is run as it is: {path} takes no `{given[0]}`", "plan its spec again with it")
     loaded = spec_of(saved, path)
-    fitted = fit_loaded(loaded, store, index, quiet=request.quiet, timed=False)
+    fitted = fit_loaded(loaded, store, index, quiet=request.quiet, timed=False, folder=request.folder)
     check_unmoved(saved, path, fitted.plan, fitted.statuses, this_machine())
     return loaded, fitted, index
 

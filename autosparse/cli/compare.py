@@ -316,4 +316,5 @@ def _level(variant: _Variant, report: Report, split: str) -> Level:
         measured += ", of single rounds"
     if scorer.get("proxy") is not None:
         measured += f" with a proxy {tuning.proxy}"
-    return Level(variant.factor, variant.value, variant.base, accuracies, scorer.get("value"), measured, lost)
+    images = (report.test_images if split == "test" else report.validation_images) or 0
+    return Level(variant.factor, variant.value, variant.base, accuracies, scorer.get("value"), measured, lost, images)

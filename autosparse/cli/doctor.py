@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import shutil
 import statistics
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from autosparse.api import self_test
-from autosparse.backends import Placement, backends, environment, memory_of, missing_extras, this_machine
+from autosparse.backends import (
+    Limits,
+    Placement,
+    available_memory,
+    backends,
+    environment,
+    free_processes,
+    is_busy,
+    memory_of,
+    missing_extras,
+    system_load,
+    this_machine,
+    this_process,
+)
 from autosparse.cli import options
 from autosparse.cli.app import SpecRequest, app, check_known, fit_loaded, load, say, show_json
 from autosparse.cli.help import Command, examples
@@ -152,16 +166,24 @@ def doctor(
     test: Annotated[bool, typer.Option(help="Prune and train a small network, in seconds.")] = True,
     json_: options.Json = False,
 ) -> None:
-    """Check this machine and run a self-test; exit with code 1 if it fails."""
+    """Check this machine and run a self-test; exit with code 1 if it fails.
+
+    Cores, threads, memory and processes have the source of their limit: the machine, the affinity, a control group of
+    a container or a cluster's job, `ulimit`, or a variable of OpenMP.
+    """
     store = Store.default()
-    machine = this_machine()
-    placement = Placement(machine.devices[0], machine.cores)
+    machine, limits = this_machine(), this_process()
+    placement = Placement(machine.devices[0], limits.threads.value)
     free = shutil.disk_usage(next(p for p in (store.root, *store.root.parents) if p.exists())).free
     facts: dict[str, Any] = {
         **environment(placement),
         "devices": ", ".join(machine.devices),
         "precision": "bfloat16" if machine.bfloat16(placement.device) else "float32",
         "memory_bytes": memory_of(placement.device),
+        "memory_available_bytes": available_memory(),
+        "limits": asdict(limits),
+        "processes_available": free_processes(),
+        "load": {"average": round(system_load(), 2), "busy": is_busy()},
         "cache": str(store.root),
         "cache_size_bytes": sum(artifact.size for artifact in store.artifacts()),
         "cache_free_bytes": free,
@@ -171,14 +193,36 @@ def doctor(
     if json_:
         show_json({"schema_version": 1, **facts, "self_test": tested and asdict(tested)})
     else:
-        sizes = {name: size(facts.pop(name)) for name in [*facts] if name.endswith("_bytes")}
-        facts |= {name.removesuffix("_bytes"): value for name, value in sizes.items()}
         if tested:
             facts["self-test"] = f"failed: {tested.problem}" if tested.problem else f"passed in {tested.seconds:.1f} s"
-        show_table(["item", "value"], [(name.replace("_", " "), value) for name, value in facts.items()])
+        show_table(["item", "value"], _limited(facts, limits))
     if tested and tested.problem:
         hint = "install torch and torchvision of versions that belong together"
         raise StepError(f"the self-test failed on {placement.device}: {tested.problem}", hint)
+
+
+def _limited(facts: Mapping[str, Any], limits: Limits) -> list[tuple[str, str]]:
+    """Return the rows of the table: every limit with its source, next to the amount that it limits."""
+    load, free = facts["load"], facts["processes_available"]
+    busy = ", busy: other processes want every core" if load["busy"] else ""
+    processes = limits.processes
+    words = {
+        "threads": {
+            "threads": f"{limits.threads.value} ({limits.threads.source})",
+            "cores": f"{limits.cores.value} ({limits.cores.source})",
+        },
+        "limits": {
+            "memory limit": f"{size(limits.memory.value)} ({limits.memory.source})",
+            "processes": f"{processes.value} ({processes.source}), {free} free" if processes else "no limit",
+        },
+        "load": {"load": f"{load['average']:.2f}{busy}"},
+        "processes_available": {},
+    }
+    rows: list[tuple[str, str]] = []
+    for name, value in facts.items():
+        shown = size(value) if name.endswith("_bytes") else str(value)
+        rows += words.get(name, {name.removesuffix("_bytes").replace("_", " "): shown}).items()
+    return rows
 
 
 def _written(choice: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +21,7 @@ from autosparse.cost.fitted import Fitted
 from autosparse.errors import StepError, UsageError
 from autosparse.execute import Execution
 from autosparse.exporters import exporters
-from autosparse.plan.status import statuses
+from autosparse.plan.status import select_steps, statuses
 from autosparse.registry import suggestion
 from autosparse.report.build import copy_emitted
 from autosparse.report.finished import Finished
@@ -56,6 +56,7 @@ def export(
     study: Annotated[
         Path | None, option(OUTPUT, "Write the run's study to a new SQLite file instead.", metavar="FILE")
     ] = None,
+    force: Annotated[bool, option(_MODELS, "Export and measure again even if cached.")] = False,
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -74,12 +75,12 @@ def export(
     store = Store.default()
     loaded = _spec_of(chosen, formats, method, budget or [], seed)
     fitted = fit_loaded(loaded, store, open_index(store), quiet=quiet, timed=False)
-    emitted, failed = _emit(fitted, store, out or chosen.folder, quiet=quiet)
+    emitted, failed = _emit(fitted, store, out or chosen.folder, force=force, quiet=quiet)
     if json_:
-        models = [vars(one) for one in emitted]
+        models = [asdict(one) for one in emitted]
         show_json({"schema_version": 1, "run": str(chosen.folder), "emitted": models})
     else:
-        show_verified(emitted, str(out or chosen.folder / "models"))
+        show_verified(emitted, str(out or chosen.folder / "models"), "the same command with `--force`")
     if failed:
         raise StepError.of(failed)
 
@@ -134,7 +135,7 @@ def _spec_of(
 
 
 def _emit(
-    fitted: Fitted, store: Store, folder: Path, *, quiet: bool
+    fitted: Fitted, store: Store, folder: Path, *, force: bool, quiet: bool
 ) -> tuple[list[Emitted], list[tuple[str, str | None]]]:
     """Emit the models; return those in the folder, and (message, hint) for every failed emission."""
     fitted = replace(fitted, statuses=statuses(fitted.plan, store))
@@ -142,9 +143,13 @@ def _emit(
         more = f" and {len(missing) - 1} more steps" if missing[1:] else ""
         message = f"`{missing[0]}`{more} of the run are not in the cache any more, and an export trains nothing"
         raise UsageError(message, "run its spec again first")
+    emissions = [name for name, step in fitted.plan.steps.items() if step.gives(EmitResult)]
+    selection = select_steps(fitted.plan, fitted.statuses, force=emissions if force else ())
     stopped = "stopped: exported models stay in the cache\nhint: the same command goes on"
     with exit_on_interrupt(lambda: stopped, quiet=quiet), follow(fitted, quiet=quiet) as observer:
-        execution = Execution(fitted.plan, store, observer, placement=fitted.placement, workers=fitted.workers)
+        execution = Execution(
+            fitted.plan, store, observer, placement=fitted.placement, workers=fitted.workers, selection=selection
+        )
         outcome = execution.attempt()
 
         def read() -> tuple[list[Emitted], list[str]]:

@@ -111,6 +111,14 @@ Refit = Annotated[
         "--refit", help="Recalibrate the cost model and choose again under `target.time`.", rich_help_panel=SPEC
     ),
 ]
+Scan = Annotated[
+    bool,
+    typer.Option(
+        "--scan",
+        help="Read every image of the datasets: sizes, formats, classes, equal and broken images.",
+        rich_help_panel=STEPS,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print nothing but the result and errors.", rich_help_panel=OUTPUT)

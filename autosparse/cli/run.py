@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +19,12 @@ from autosparse.console.format import show_text
 from autosparse.console.plan import show_chain, show_plan
 from autosparse.console.progress import follow
 from autosparse.console.report import show_made, show_report
+from autosparse.console.scan import scanning, show_scan
+from autosparse.cost.disk import check_disk
 from autosparse.cost.fit import fit_steps
 from autosparse.cost.fitted import Fitted, plan_json, remember_use, shared
-from autosparse.errors import UsageError
+from autosparse.datasets.scan import Scan, scan_source
+from autosparse.errors import MissingData, UsageError
 from autosparse.execute import Everyone, Execution, Log, Note, Observer, Outcome, Tracking, made_json
 from autosparse.plan.budgets import translations
 from autosparse.plan.graph import draw_dot, draw_mermaid
@@ -74,36 +77,63 @@ def plan(
     mermaid: Annotated[
         bool, typer.Option("--mermaid", help="Draw the steps for Mermaid, in Markdown.", rich_help_panel=STEPS)
     ] = False,
+    scan: options.Scan = False,
     refit: options.Refit = False,
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show every step that a run would reuse, resume or run, with its reason and cost."""
+    """Show every step that a run would reuse, resume or run, with its reason and cost.
+
+    `--scan` exits with code 5 if an image cannot be read, after it has listed all of them.
+    """
     if explain and dot + mermaid:
         raise UsageError("`--explain` shows one step: `--dot` and `--mermaid` draw all")
+    if scan and (explain or dot or mermaid):
+        raise UsageError("`--scan` shows the datasets: it takes none of `--explain`, `--dot` and `--mermaid`")
     if json_ + dot + mermaid > 1:
         raise UsageError("`--json`, `--dot` and `--mermaid` exclude each other: stdout is one document")
     store = Store.default()
     loaded, fitted, index = prepare(SpecRequest(spec, budget, set_, quiet=quiet, refit=refit), store)
     sharing = shared(fitted.plan, store, index, fitted.price, loaded.identity)
+    scans = _scan(fitted, quiet=quiet) if scan else {}
     if explain:
         _explain(fitted, explain, json_=json_)
     elif json_:
-        show_json(plan_json(fitted, sharing))
+        show_json(plan_json(fitted, sharing, scans))
     elif dot or mermaid:
         show_text((draw_dot if dot else draw_mermaid)(fitted.plan, fitted.statuses))
     else:
         show_plan(fitted, translations(fitted.plan), every_step=steps, sharing=sharing)
+        for name, one in scans.items():
+            show_scan(name, one)
     if not quiet:
         _warn(fitted)
-    if fitted.problem:
-        raise fitted.problem
+    _check(fitted, scans)
     if out:
         save_plan(out, fitted.plan, fitted.statuses, loaded.relative, loaded.path)
         if not quiet:
             say(f"plan saved in {out}: `autosparse run {shell_word(out)}` runs it as it is")
     if detailed_exitcode and fitted.to_run:
         raise typer.Exit(2)
+
+
+def _scan(fitted: Fitted, *, quiet: bool) -> dict[str, Scan]:
+    """Return the scan of every dataset. Raises MissingData if one is missing."""
+    scans: dict[str, Scan] = {}
+    for name, source in fitted.plan.sources.items():
+        if (absent := source.missing()) is not None:
+            raise MissingData(*absent)
+        with exit_on_interrupt(lambda: "scan stopped", quiet=quiet), scanning(name, quiet=quiet) as observe:
+            scans[name] = scan_source(source, observe)
+    return scans
+
+
+def _check(fitted: Fitted, scans: Mapping[str, Scan]) -> None:
+    """Raise MissingData for broken images, FitError for a plan that does not fit."""
+    for one in scans.values():
+        one.check()
+    if fitted.problem:
+        raise fitted.problem
 
 
 def _explain(fitted: Fitted, step: str, *, json_: bool) -> None:
@@ -186,7 +216,7 @@ def run(
     A step re-run by `--force` replaces its cached artifact once it is complete. Identical bytes cause no further work.
     Different bytes re-run the dependents that this run reaches; all others, here and in other specs, are listed.
     """
-    wanted = SpecRequest(spec, budget, set_, quiet=quiet, refit=refit)
+    wanted = SpecRequest(spec, budget, set_, quiet=quiet, refit=refit, folder=out)
     request = RunRequest(wanted, only or (), force or (), out, tags_of(tag or ()), wait, json_)
     store = Store.default()
     selected = _select(request, store)
@@ -208,6 +238,8 @@ def _select(request: RunRequest, store: Store) -> SelectedPlan:
         where = f"put into {request.out}" if request.out else "tag"
         raise UsageError(f"`--only` leaves the plan unfinished: there is no report to {where}")
     some = fit_steps(fitted, selection.statuses)
+    if fitted.problem and not some.problem:
+        some = check_disk(some, store, request.out or Path())
     if some.problem:
         raise some.problem
     return SelectedPlan(loaded, some, selection)

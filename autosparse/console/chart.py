@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.text import Text
 
 from autosparse.console.format import FIXED, bar, plain, show_table
-from autosparse.report.cells import columns_of, frontier, ranked, rows_of
+from autosparse.report.cells import columns_of, frontier, ranked, rows_of, untrained
 from autosparse.report.finished import LEAST
 from autosparse.report.schema import LayerShare, Profile, Report
-from autosparse.text import number
+from autosparse.report.significance import counting_noise
+from autosparse.text import number, seconds, trainings
 
 _MARKS = {"●": "bold", "○": "cyan", "×": "yellow"}
 _BETWEEN = "∙"
@@ -25,25 +26,30 @@ _LEAST = 3  # budgets: a table shows two points more clearly
 def show_chart(console: Console, report: Report) -> None:
     """Show the spec's method, the oracle and the best other method by budget, for three or more budgets."""
     columns = columns_of(report)
-    rows = {row.name: row.cells for row in rows_of(report) if not row.control}
-    others = [name for name in ranked(report) if name not in (report.method, "dense", *report.oracles)]
+    rows = {row.name: row.cells for row in rows_of(report) if not row.control and any(row.sound)}
+    others = [name for name in ranked(report) if name in rows and name not in (report.method, "dense", *report.oracles)]
     shown = [name for name in (report.method, *report.oracles[:1], *others[:1]) if all(rows.get(name, [[]]))]
     if len(columns) < _LEAST or report.method not in shown:
         return
     series = {mark: [fmean(values) for values in rows[name]] for mark, name in zip(_MARKS, shown, strict=False)}
     names = [title.removeprefix("sparsity ") for title in columns.values()]
     console.print(plain("test accuracy in % by budget"))
-    for line in _lines(series, names, min(_WIDE, console.width - 10)):
+    middle = fmean(value for values in series.values() for value in values)
+    least = max(1.0, 2 * counting_noise(middle, report.test_images or 0))
+    for line in _lines(series, names, min(_WIDE, console.width - 10), min(100.0, least)):
         console.print(line)
     legend = [Text.assemble((mark, _MARKS[mark]), f" {plain(name)}") for mark, name in zip(_MARKS, shown, strict=False)]
     console.print(Text("   ").join(legend))
     console.print()
 
 
-def _lines(series: Mapping[str, Sequence[float]], names: Sequence[str], width: int) -> list[Text]:
+def _lines(series: Mapping[str, Sequence[float]], names: Sequence[str], width: int, least: float) -> list[Text]:
     values = [value for one in series.values() for value in one]
     low, high = min(values), max(values)
-    span = (high - low) or 1.0
+    if high - low < least:  # a difference within the noise is no slope
+        low = max(0.0, min((low + high - least) / 2, 100 - least))
+        high = low + least
+    span = high - low
     step = (width - 1) / (len(names) - 1)
     positions = [round(number * step) for number in range(len(names))]
 
@@ -77,7 +83,7 @@ def _axis(positions: Sequence[int], names: Sequence[str], width: int) -> Text:
     return Text(" " * 8 + line, style="dim")
 
 
-_TELLING = 0.1  # trainings: below this cost of all masks the chart is omitted
+_TELLING = 0.1  # dense trainings: below this cost of all masks the chart is omitted
 _WIDTH = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -90,19 +96,19 @@ def show_frontier(console: Console, report: Report, budget: str, title: str, met
     points = frontier(report, budget)
     if len(points) < 2 or points[-1].trainings < _TELLING:
         return
-    low, high = min(point.accuracy for point in points), max(point.accuracy for point in points)
-    low = max(0.0, low - 0.1 * (high - low))
-    scale = f"; bars begin at {low:.0f} %" if low >= 0.5 else ""
-    console.print(plain(f"accuracy against mask cost at {title}; * no cheaper mask is as accurate{scale}"))
+    console.print(plain(f"accuracy against mask cost at {title}; * no cheaper mask is as accurate"))
     rows = []
     for point in points:
         if point.method in methods:
-            share = (point.accuracy - low) / (high - low) if high > low else 1.0
             name = plain(point.method, "bold" if point.best else "")
             accuracy = f"{point.accuracy:.2f}{'*' if point.best else ' '}"
-            drawn = plain(_bar(share), "" if point.best else "dim")
-            rows.append((name, f"{point.trainings:.2f}", accuracy, drawn))
-    show_table(("method", "dense trainings", "accuracy", ""), rows, numbers=2, optional=(3,), console=console)
+            drawn = plain(_bar(point.accuracy / 100), "" if point.best else "dim")
+            rows.append((name, trainings(point.trainings), seconds(point.seconds), accuracy, drawn))
+    columns = ("method", "dense trainings", "time", "accuracy", "")
+    show_table(columns, rows, numbers=3, optional=(4, 2), console=console)
+    if lost := untrained(report, budget):
+        console.print(plain(f"{', '.join(lost)}: left out, not above chance", "dim"))
+        console.print()
 
 
 def _bar(share: float) -> str:

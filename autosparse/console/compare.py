@@ -9,8 +9,9 @@ from typing import Any
 from autosparse.console.format import FIXED, plain, results, show_table
 from autosparse.plan.model import PURPOSES
 from autosparse.report.cells import TRAINED, counted, joined
-from autosparse.report.compare import Compared, Gain, Interval, Level, Setting, difference, interval, predicted
+from autosparse.report.compare import Compared, Level, Setting, gain_over, interval_of, predicted
 from autosparse.report.schema import Report
+from autosparse.report.significance import Difference, Interval
 from autosparse.text import seconds, size
 
 
@@ -26,7 +27,7 @@ def show_compared(
     else:
         console.print(plain("the specs are identical", "bold"))
     console.print()
-    console.print(plain("test accuracy in %, last epoch; mean ± half of the 95 % interval", "bold"))
+    console.print(plain("test accuracy in %, last epoch; mean and 95 % interval", "bold"))
     lines: list[list[str]] = []
     for row in rows:
         budget = "" if row.method == "dense" else row.budget
@@ -47,19 +48,21 @@ def _accuracy(accuracy: Interval | None, status: str) -> str:
     return joined("" if accuracy is None else _whole(accuracy), status) or "–"
 
 
-def _gain(gain: Gain | None) -> str:
+def _gain(gain: Difference | None) -> str:
     if gain is None:
         return ""
-    p = "" if gain.p is None else f", p{FIXED}{gain.p:.2g}"
-    return f"{FIXED * 2}{_signed(gain.difference)}{p}{f'{FIXED}*' if gain.is_significant else ''}"
+    star = f"{FIXED}*" if gain.is_significant else ""
+    return f"{FIXED * 2}{_whole(gain)}, p{FIXED}{gain.p:.2g}{star}"
 
 
 def _significance(rows: Sequence[Compared]) -> str:
-    known = [gain for row in rows for gain in row.gains if gain is not None]
-    tested = [gain for gain in known if gain.p is not None]
+    tested = [gain for row in rows for gain in row.gains if gain is not None]
     if not tested:
-        return "one seed: no interval" if known else "no method, budget and seed in common"
-    return f"* is significant at 5 %, Holm's correction for {len(tested)} comparisons"
+        return "no method, budget and seed with trained networks in common"
+    one = "one seed: intervals and p count the test images, seeds add to them; "
+    alone = one if all(gain.seeds == 1 for gain in tested) else ""
+    number = f"{len(tested)} comparison{'s' * (len(tested) > 1)}"
+    return f"{alone}* is significant at 5 %, Holm's correction for {number}"
 
 
 def _costs(reports: Sequence[Report]) -> list[list[str]]:
@@ -81,7 +84,9 @@ def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> N
     budgets = list(dict.fromkeys(budget for level in levels for budget in (*level.accuracies, *level.statuses)))
     seeds = max((len(by_seed) for level in levels for by_seed in level.accuracies.values()), default=0)
     bases = {level.factor: level for level in levels if level.base}
-    spread = f"mean ± half of the 95 % interval, {seeds} seeds" if seeds > 1 else "one seed: no interval"
+    images = f"{max((level.images for level in levels), default=0):,} images"
+    over = f"{images} and {seeds} seeds" if seeds > 1 else f"{images}, one seed: seeds add to it"
+    spread = f"mean and 95 % interval of {over}"
     console.print()
     console.print(plain(f"{name}: {method}, {split} accuracy in %, last epoch; {spread}", "bold"))
     rows: list[list[str]] = []
@@ -92,8 +97,8 @@ def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> N
         name_of = f"{in_words(level.value)}{' (spec)' if level.base else ''}"
         rows.append([level.factor if first else "", name_of, *cells])
         if not level.base:
-            less = [difference(level, bases[level.factor], at) for at in budgets]
-            rows.append(["", "", *("" if each is None else f"{FIXED * 2}{_signed(each)}" for each in less)])
+            gains = [gain_over(level, bases[level.factor], at) for at in budgets]
+            rows.append(["", "", *("" if each is None else f"{FIXED * 2}{_whole(each)}" for each in gains)])
     show_table(["factor", "value", *(f"sparsity {at}" if _is_number(at) else at for at in budgets)], rows)
     if any(not level.base for level in levels):
         console.print(plain("below each: the difference from the spec's value, paired by seed", "dim"))
@@ -118,15 +123,12 @@ def in_words(value: Any) -> str:
 
 def _cell(level: Level, budget: str) -> str:
     known, states = level.accuracies.get(budget, {}), level.statuses.get(budget, {})
-    accuracy = _whole(interval([*known.values()])) if known else ""
+    mean = interval_of(level, budget)
+    accuracy = _whole(mean) if mean else ""
     return joined(accuracy, counted([states.get(seed, TRAINED) for seed in {**known, **states}])) or "–"
 
 
-def _signed(less: Interval) -> str:
-    return f"{'+' if less.mean >= 0 else ''}{_whole(less)}"
-
-
-def _whole(value: Interval) -> str:
+def _whole(value: Interval | Difference) -> str:
     # Never broken in a cell.
     return str(value).replace(" ", FIXED)
 

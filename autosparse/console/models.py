@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -11,8 +11,8 @@ from rich.table import Table
 
 from autosparse.console.format import bar, number_table, plain, results, show_table
 from autosparse.cost.bench import Bench
-from autosparse.report.cells import images_at_once, verified
 from autosparse.report.schema import Emitted
+from autosparse.report.speeds import ERROR, GAIN, SMALLER, images_at_once, sentences, verified
 from autosparse.text import number, size
 
 
@@ -46,34 +46,24 @@ def _spread(values: Sequence[float]) -> str:
 
 
 _WIDE = 12  # columns of a bar
-_FASTER = 1.1  # speed-up: smaller ones are measurement noise
 
 
-def show_verified(emitted: Sequence[Emitted], folder: str) -> None:
-    """Show a row for every emitted model: bytes, latency, max abs error after a reload, accuracy."""
+def show_verified(emitted: Sequence[Emitted], folder: str, again: str) -> None:
+    """Show a row for every emitted model: bytes, speed-up, runtime gain, max abs error after a reload, accuracy.
+
+    `again` is the command that measures unstable speed-ups again.
+    """
     if not emitted:
         return
     console = results()
     titles, rows = verified(emitted)
     last = len(titles) - 1
     console.print(plain(f"exported models in {folder}, against the dense network"))
-    optional = (3, *range(last - 2, 4, -1), last - 1)  # the ratio of sizes, larger batches, the error
+    first = [titles.index(title) for title in (ERROR, SMALLER, GAIN) if title in titles]
+    optional = [*first, *(index for index in range(last - 1, 4, -1) if index not in first)]  # then larger batches
     show_table(titles, rows, last, optional=optional, console=console)
-    for sentence in _in_words(emitted):
+    for sentence in sentences(emitted, again):
         console.print(plain(sentence, "dim"))
-
-
-def _in_words(emitted: Sequence[Emitted]) -> Iterator[str]:
-    dense: dict[str, list[float]] = {}
-    for model in emitted:
-        for count, (_, other) in model.batch_latencies_ms.items():
-            dense.setdefault(count, []).append(other)
-    latencies = [f"{statistics.median(values):.3g} ms for {images_at_once(count)}" for count, values in dense.items()]
-    sizes = [size(max(model.dense_bytes for model in emitted))]
-    yield f"dense network: {', '.join([*sizes, *latencies])}"
-    slow = [m for m in emitted if all(dense / latency < _FASTER for latency, dense in m.batch_latencies_ms.values())]
-    if reasons := {model.format: model.without_gain for model in slow if model.without_gain}:
-        yield f"no faster: {', '.join(f'{format} ({why})' for format, why in reasons.items())}"
 
 
 def show_inspected(description: Mapping[str, Any]) -> None:

@@ -15,12 +15,12 @@ from rich.text import Text
 from autosparse.console.format import plain, results, show_table
 from autosparse.core.training.loop import DENSE
 from autosparse.cost.fitted import Fitted, PayBack, Shared, paybacks
-from autosparse.cost.price import NO_PRICE
+from autosparse.cost.price import BUSY, NO_PRICE
 from autosparse.plan.budgets import Between, Translation
 from autosparse.plan.model import PURPOSES, Plan
 from autosparse.plan.status import SHARED, Status, chain, count, to_run
 from autosparse.spec import Amount, binary_size
-from autosparse.text import listed, number, seconds, size
+from autosparse.text import listed, number, seconds, seconds_range, size, trainings
 
 STYLES = {"run": ("+", "yellow"), "resume": (">", "cyan"), "reuse": ("=", "green")}
 _REASONS = 3
@@ -127,19 +127,27 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
         one_by_one = f"{threads} thread{'s' * (threads != 1)}"
         together = f"{fitted.workers} steps at once, {one_by_one} each"
         where = f"on {plan.spec.target.device} ({together if fitted.workers > 1 else one_by_one})"
-        parts.append(f"about {seconds(fitted.seconds)} {where}" if price.steps else where)
+        busy = price.slowdown >= BUSY
+        now = f"about {seconds_range(*fitted.present_range)}{' here, now,' if busy else ''}"
+        parts.append(f"{now} {where}" if price.steps else where)
         if price.steps:
             limit = "" if math.isinf(fitted.memory) else f" of {binary_size(fitted.memory)}"
-            parts.append(f"peak {binary_size(left.peak_bytes)}{limit}")
+            check = f" ({binary_size(fitted.checking)} to check emitted models)" if fitted.checking else ""
+            parts.append(f"peak {binary_size(left.peak_bytes)}{limit}{check}")
             parts.append(f"{size(left.disk_bytes)} new")
         console.print(plain(", ".join(parts), "bold"))
+        if busy:
+            sentence = f"this machine is busy, {price.slowdown:.1f} times as slow as when idle"
+            console.print(plain(f"{sentence}: about {seconds_range(*fitted.idle_range)} on an idle machine", "yellow"))
         unknown = sum(name not in price.steps for name in fitted.to_run)
         missing = f"a device {plan.spec.target.device}" if price is NO_PRICE else "their data"
         if unknown:
             console.print(plain(f"the cost of {unknown} steps is unknown until {missing} is available", "yellow"))
-        elif price.dense:
-            networks = left.seconds / price.dense
-            console.print(plain(f"cost: {networks:.1f} dense trainings", "dim"))
+        elif (cost := fitted.trainings) is not None:
+            counted = fitted.counted
+            work = f"{number(counted.steps)} training steps, {number(counted.macs)} MACs"
+            times = f"{cost:.1f}" if cost >= 1 else trainings(cost)
+            console.print(plain(f"cost: {times} dense trainings ({work})", "dim"))
     if sharing and sharing.specs > 1:
         each = seconds(sharing.each)
         sentence = f"IRP of {seconds(sharing.seconds)} shared by {sharing.specs} specs: {each} for each"

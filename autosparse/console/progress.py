@@ -14,53 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from autosparse.backends import Event, Failed, Finished, Note, Observer, Progress, Started, Waiting, resident_memory
+from autosparse.console.eta import Eta, rounded
 from autosparse.console.format import notes, plain
 from autosparse.cost.fitted import Fitted
 from autosparse.execute import Everyone, with_skipped
 from autosparse.plan.model import PURPOSES, Step
 from autosparse.steps import operations
 from autosparse.text import seconds, size, sparkline
-
-_TRUSTED = 15.0
-
-
-class Remaining:
-    """ETA: the price of the remaining steps, corrected by the durations of the finished ones."""
-
-    def __init__(self, fitted: Fitted) -> None:
-        self.names = fitted.to_run
-        known = {name: fitted.price.steps[name].seconds for name in self.names if name in fitted.price.steps}
-        self._priced = len(known) == len(self.names)
-        usual = max(0.01, sum(known.values()) / len(known)) if known else 1.0
-        self._seconds = dict.fromkeys(self.names, usual) | known
-        self._left = dict(self._seconds)
-        self._all = sum(self._left.values())
-        self._begin = time.monotonic()
-        # Prices are sequential; steps run in parallel.
-        self._together = fitted.seconds / self._all if self._all and fitted.seconds else 1.0
-
-    def on_event(self, event: Event) -> None:
-        """Update the progress of a step; remove steps that will not run."""
-        match event:
-            case Progress(name, done, total):
-                self._left[name] = self._seconds.get(name, 0.0) * (1 - done / total)
-            case Finished(name, status) if status != "reuse":
-                self._left[name] = 0.0
-            case Failed(name, _, skipped):
-                self._all -= sum(self._left.pop(one, 0.0) for one in [name, *skipped])
-
-    @property
-    def text(self) -> str:
-        """ETA in words."""
-        left = sum(self._left.values())
-        done = self._all - left
-        elapsed = time.monotonic() - self._begin
-        if self._priced:
-            # The price weighs as much as the first seconds, in which only processes start.
-            pace = (elapsed + _TRUSTED) / (done * self._together + _TRUSTED)
-            return f"about {seconds(left * self._together * pace)} left"
-        return f"about {seconds(left * elapsed / done)} left" if done else "ETA unknown"
-
 
 _MOST = 6  # running steps that are shown
 _WIDTH, _NARROW = 16, 80  # columns of a bar; columns of a terminal below which bars are half as wide
@@ -86,7 +46,7 @@ class Tree:
 
     def __init__(self, fitted: Fitted, console: Console) -> None:
         self._console = console
-        self._remaining = Remaining(fitted)
+        self._eta = Eta(fitted, lambda: time.monotonic())
         self._begin = time.monotonic()
         self._plan = fitted.plan
         self._steps = {name: fitted.plan.steps[name] for name in fitted.statuses}
@@ -102,7 +62,7 @@ class Tree:
 
     def on_event(self, event: Event) -> None:
         """Update the tree; print notes and failures above it."""
-        self._remaining.on_event(event)
+        self._eta.on_event(event)
         match event:
             case Started(name, machine):
                 self._at_hand[name] = _AtHand(self._plan.steps[name], time.monotonic(), where=machine)
@@ -148,10 +108,10 @@ class Tree:
         return Group(self._whole(), *self._purposes())
 
     def _whole(self) -> Text:
-        names = self._remaining.names
+        names = self._eta.names
         parts = [
             f"{self._made} of {max(self._made, len(names))} steps",
-            f"{seconds(time.monotonic() - self._begin)}, {self._remaining.text}",
+            f"{seconds(time.monotonic() - self._begin)}, {self._eta.text}",
             size(resident_memory(children=True)),
         ]
         line = plain(" · ".join(parts), "bold")
@@ -165,7 +125,7 @@ class Tree:
         done = Counter(step.purpose for name, step in self._steps.items() if name in finished)
         table = Table.grid(padding=(0, 2, 0, 0))
         # Fixed widths, so that nothing moves.
-        names = max((4 + len(name) for name in self._remaining.names), default=0)
+        names = max((4 + len(name) for name in self._eta.names), default=0)
         first, narrow = max(24, min(names, self._console.width * 2 // 5)), 1 + 2 * len(str(max(everything.values())))
         for width in (first, narrow, max(8, self._console.width - first - narrow - 4)):
             justify: JustifyMethod = "right" if width == narrow else "left"
@@ -200,10 +160,11 @@ class Tree:
         filled = round(width * done / total)
         rate = done / took if took else 0.0
         speed = f"{rate:.3g} a second" if rate >= 1 else f"{seconds(1 / rate) if rate else '?'} each"
-        left = seconds(took * (total - done) / done)
+        seconds_left = self._eta.step_left(one.step.name)
+        left = "" if seconds_left is None else f", {rounded(seconds_left)} left"
         loss = "" if one.progress.loss is None else f", loss {one.progress.loss:.3g}"
         bar = Text("█" * filled, "yellow") + Text("░" * (width - filled), "dim")
-        return bar + plain(f" {done} of {total}, {left} left, {speed}{loss}{where}")
+        return bar + plain(f" {done} of {total}{left}, {speed}{loss}{where}")
 
 
 _STILL = 30.0  # seconds after which a running step reports progress
@@ -214,13 +175,13 @@ class Lines:
 
     def __init__(self, fitted: Fitted) -> None:
         self._console = notes()
-        self._remaining = Remaining(fitted)
+        self._eta = Eta(fitted, lambda: time.monotonic())
         self._number = 0
         self._printed: dict[str, float] = {}  # step -> time of its last line
 
     def on_event(self, event: Event) -> None:
         """Print a line for a finished step, a note or a failure, and occasionally for progress."""
-        self._remaining.on_event(event)
+        self._eta.on_event(event)
         match event:
             case Started(name):
                 self._printed[name] = time.monotonic()
@@ -230,7 +191,7 @@ class Lines:
                     self._line(f"{name}  {done} of {total}")
             case Finished(name, status, lasted) if status != "reuse":
                 self._number += 1
-                total = max(self._number, len(self._remaining.names))  # rebuilt steps are not in the plan's total
+                total = max(self._number, len(self._eta.names))  # rebuilt steps are not in the plan's total
                 self._line(f"[{self._number}/{total}] {name}  {seconds(lasted)}")
             case Failed(_, message, skipped):
                 _note(self._console, with_skipped(message, len(skipped)))
@@ -241,7 +202,7 @@ class Lines:
 
     def _line(self, text: str) -> None:
         now = time.strftime("%H:%M:%S")
-        self._console.print(plain(f"{now} {text}  {self._remaining.text}"), soft_wrap=True)
+        self._console.print(plain(f"{now} {text}  {self._eta.text}"), soft_wrap=True)
 
 
 def _note(console: Console, text: str) -> None:

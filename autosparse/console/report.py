@@ -19,8 +19,9 @@ from autosparse.plan.model import PURPOSES
 from autosparse.report import cells
 from autosparse.report.folder import Reached
 from autosparse.report.schema import Checked, MaskCost, Report, Sanity
-from autosparse.report.verdict import signed
-from autosparse.text import number, seconds, shell_word, sparkline
+from autosparse.report.significance import signed
+from autosparse.report.speeds import AGAIN
+from autosparse.text import number, seconds, shell_word, sparkline, trainings
 
 
 def show_report(
@@ -65,7 +66,7 @@ class _View:
 
 def _models(console: Console, report: Report) -> None:
     if report.emitted:
-        show_verified(report.emitted, f"{report.run}/models")
+        show_verified(report.emitted, f"{report.run}/models", AGAIN)
         console.print()
 
 
@@ -151,6 +152,9 @@ def _accuracies(console: Console, report: Report, sort: str, shown: Report) -> N
         ("method", *columns.values()), [*lines, *controls], last,
         optional=optional, sections=(len(lines) - 1,), console=console,
     )  # fmt: skip
+    if counted := cells.counted_interval(report):
+        console.print(plain(counted, "dim"))
+        console.print()
 
 
 def _verdicts(console: Console, report: Report) -> None:
@@ -192,7 +196,7 @@ def _paths(console: Console, report: Report, label: str, title: str) -> None:
     if not shown:
         return
     seed = shown[0].seed
-    console.print(plain(f"on a path from input to output at {title}, seed {seed}; mask cost: 1× is a dense training"))
+    console.print(plain(f"on a path from input to output at {title}, seed {seed}; mask cost in dense trainings"))
     costs = {cost.method: cost for cost in report.mask_costs if cost.budget == label}
     rows = [
         (
@@ -201,21 +205,18 @@ def _paths(console: Console, report: Report, label: str, title: str) -> None:
             f"{100 * (result.effective_nodes or 0):.1f} %",
             "none" if result.paths is None else f"{result.paths:.1f}",
             number(result.effective_macs or 0),
-            _cost(costs.get(result.method)),
+            *_cost(costs.get(result.method)),
         )
         for result in shown
     ]
-    titles = ("method", "sparsity", "channels", "log #paths", "MACs", "mask cost")
-    show_table(titles, rows, numbers=5, optional=(3, 2, 4), console=console)
+    titles = ("method", "sparsity", "channels", "log #paths", "MACs", "mask cost", "mask time")
+    show_table(titles, rows, numbers=6, optional=(3, 2, 4, 6), console=console)
 
 
-def _cost(cost: MaskCost | None) -> str:
+def _cost(cost: MaskCost | None) -> tuple[str, str]:
     if cost is None:
-        return ""
-    text = seconds(cost.seconds)
-    if cost.trainings is None or cost.trainings < 0.05:
-        return text
-    return f"{text} = {cost.trainings:.2g}×"
+        return "", ""
+    return "unknown" if cost.trainings is None else trainings(cost.trainings), seconds(cost.seconds)
 
 
 def _tuned(scorer: Mapping[str, Any]) -> str:
@@ -289,7 +290,9 @@ def _sanity(console: Console, items: Sequence[Sanity]) -> None:
         console.print(plain(f"{_subject(item)}, {sentence}", "dim"))
         if item.chosen_from:
             others = ", ".join(f"{name} {value:.1f}" for name, value in item.chosen_from.items())
-            console.print(plain(f"{item.method} is the best on validation images: {others}", "dim"))
+            tied = sum(value == item.validation_accuracy for value in item.chosen_from.values()) > 1
+            first = ", the first of a tie by name" if tied else ""
+            console.print(plain(f"{item.method} is the best on validation images{first}: {others}", "dim"))
         reasons: dict[str, list[str]] = {}
         for check in item.checks:
             if check.verdict:

@@ -1,8 +1,9 @@
 """Criteria: evidence about a network at initialization -> scores, name -> tensor; higher is kept.
 
 A criterion scores every weight once, pruned ones too: rounds and regrowth belong to the schedule. A registration states
-the cost, as numbers or functions of the options: gradients over its `images` (`gradients`), SynFlow passes (`flows`),
-feature tables of every weight (`features`), copies of the parameters (`states`). `source` is the paper and equation.
+the cost, as numbers or functions of the options: gradients over its `images` (`gradients`), Hessian-vector products
+over them (`hessian_products`), SynFlow passes (`flows`), feature tables of every weight (`features`), copies of the
+parameters (`states`). `source` is the paper and equation.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def snip(
     return {name: (weight * gradient[name]).abs() for name, weight in evidence.initial.items()}
 
 
-@criteria.register(version=2, gradients=3.5, source="Wang, Zhang & Grosse 2020, eq. 8, negated")
+@criteria.register(version=2, gradients=1, hessian_products=1, source="Wang, Zhang & Grosse 2020, eq. 8, negated")
 def grasp(
     evidence: Evidence,
     *,
@@ -187,7 +188,8 @@ def synflow(evidence: Evidence) -> Tensors:
 
 # Each step: a gradient forward, a Hessian-vector product backward.
 @criteria.register(
-    gradients=lambda options: 1 + 3.5 * options["steps"],
+    gradients=lambda options: 1 + options["steps"],
+    hessian_products=lambda options: options["steps"],
     states=lambda options: options["steps"] + 2,
     source="Alizadeh et al. 2022, section 3",
 )

@@ -7,17 +7,28 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from autosparse.backends import EVALUATION_BATCH, Machine, Placement, memory_of
-from autosparse.cost.fitted import Adjustment, Fitted, with_workers
-from autosparse.cost.price import NO_PRICE, THIS_MACHINE, Calibration, peak_bytes, price
+from autosparse.backends import (
+    EVALUATION_BATCH,
+    Machine,
+    Placement,
+    free_processes,
+    memory_of,
+    most_processes,
+    this_machine,
+)
+from autosparse.cost.fitted import Adjustment, Fitted, processes_of, with_workers
+from autosparse.cost.price import BUSY, NO_PRICE, THIS_MACHINE, Calibration, peak_bytes, price
+from autosparse.cost.threads import with_threads
 from autosparse.cost.time_limit import limit_trials, minutes, sufficient_time, trials_too_long, within_time
 from autosparse.errors import FitError
-from autosparse.measure.probe import Rates
+from autosparse.measure.probe import Measurement
 from autosparse.plan.budgets import check_budget
 from autosparse.plan.compile import compile_plan
 from autosparse.plan.status import statuses
 from autosparse.spec import Spec, binary_size, resolve, with_settings
 from autosparse.store import Index, Store
+
+_TORCH = 400 * 2**20  # bytes of a process that has imported torch and measured a small network; 340 MiB are too few
 
 
 def fit_plan(
@@ -32,11 +43,12 @@ def fit_plan(
     timed: bool = True,
     calibration: Calibration = THIS_MACHINE,
 ) -> Fitted:
-    """Compile, price and fit a spec. Raises UsageError for an impossible budget.
+    """Compile, price and fit a spec. Raises UsageError for an impossible budget, FitError without memory for torch.
 
     Choices under time limits, which apply only if `timed`, are kept until `refit` recalibrates the cost model.
     """
-    rates: dict[str, Rates] = {}
+    _check_torch_fits()
+    asked, rates = spec, dict[str, Measurement]()
 
     def attempt(spec: Spec) -> Fitted:
         plan = compile_plan(resolve(spec, machine), name)
@@ -46,11 +58,13 @@ def fit_plan(
         current, cost = statuses(plan, store, index), NO_PRICE
         if machine.has(target.device):
             cost = price(plan, store, index, current, say, rates, calibration=calibration, refit=refit)
-        placement = Placement(target.device, target.threads, devices=target.devices)
+        adaptive = asked.target.threads == "auto"
+        placement = Placement(target.device, target.threads, devices=target.devices, adaptive=adaptive)
         memory = target.memory_bytes or (math.inf if target.elsewhere else memory_of(target.device))
-        return with_workers(Fitted(plan, current, cost, placement, memory), machine.cores)
+        processes = None if target.elsewhere else free_processes()
+        return with_workers(Fitted(plan, current, cost, placement, memory), machine.cores, processes)
 
-    asked, settings = spec, dict[str, float]()
+    spec, settings = with_threads(spec, machine, attempt, calibration.idle_cores), dict[str, float]()
     if timed:
         spec = limit_trials(spec, store, lambda spec: attempt(spec).price, refit=refit)
         fitted, settings = within_time(spec, attempt, store, refit=refit)
@@ -63,7 +77,22 @@ def fit_plan(
         fitted = replace(fitted, adjustments=(chosen, *fitted.adjustments), notes=notes)
     fitted, heavy = _within_memory(fitted)
     problem = _too_large(fitted, heavy, with_settings(spec, settings), attempt) if heavy else fitted.problem
-    return replace(fitted, problem=problem)
+    problem = problem or _too_many(fitted, machine.cores)
+    return with_slowdown(replace(fitted, problem=problem), calibration)
+
+
+def with_slowdown(fitted: Fitted, calibration: Calibration) -> Fitted:
+    """Return the plan with the slowdown of this machine now, if it has steps to run on the processor."""
+    target = fitted.plan.spec.target
+    if target.elsewhere or target.device != "cpu" or not fitted.estimates:
+        return fitted
+    threads = min(fitted.workers * fitted.placement.threads, this_machine().cores)
+    slowdown = calibration.slowdown(threads)
+    notes = fitted.notes
+    if slowdown >= BUSY and target.seconds is not None:
+        note = f"this machine is busy: `target.time` {target.time} is compared with the time on an idle machine"
+        notes = (*notes, note)
+    return replace(fitted, price=replace(fitted.price, slowdown=slowdown), notes=notes)
 
 
 def fit_steps(fitted: Fitted, names: Collection[str]) -> Fitted:
@@ -109,7 +138,8 @@ def _within_memory(fitted: Fitted) -> tuple[Fitted, dict[str, float]]:
 
 
 def _too_heavy(fitted: Fitted) -> dict[str, float]:
-    return {name: peak for name, peak in _peaks(fitted).items() if peak > fitted.memory}
+    checking = fitted.checking
+    return {name: peak + checking for name, peak in _peaks(fitted).items() if peak + checking > fitted.memory}
 
 
 def _memory_word(fitted: Fitted) -> str:
@@ -140,9 +170,10 @@ def _peaks(fitted: Fitted) -> dict[str, float]:
 def _too_large(fitted: Fitted, heavy: Mapping[str, float], spec: Spec, attempt: Callable[[Spec], Fitted]) -> FitError:
     """Return the error with sizes that would fit: of memory and, if a smaller batch is enough, of the batch."""
     message, size = _excess(fitted, heavy)
-    if fitted.memory <= fitted.price.base:
-        base = binary_size(fitted.price.base)
-        return FitError(message, f"torch and image readers take {base} here; {size} would fit")
+    if fitted.memory <= fitted.price.base + fitted.checking:
+        base = binary_size(fitted.price.base + fitted.checking)
+        checking = ", with a process to check emitted models" if fitted.checking else ""
+        return FitError(message, f"torch and image readers take {base} here{checking}; {size} would fit")
     if batch := _batch_that_fits(fitted, heavy, spec, attempt):
         return FitError(message, f"{size} or `--set {batch}` would fit, the latter with other results")
     return FitError(message, f"{size} would fit")
@@ -155,7 +186,7 @@ def _batch_that_fits(
     work, rates = fitted.price.works[name], fitted.price.network_rates(name)
     if not work.load.batch or not rates.get("train_bytes"):
         return None
-    fixed = fitted.price.base + peak_bytes(work, {**rates, "train_bytes": 0.0}, streamed=True)
+    fixed = fitted.price.base + fitted.checking + peak_bytes(work, {**rates, "train_bytes": 0.0}, streamed=True)
     batch = int((fitted.memory - fixed) / rates["train_bytes"])
     if not 2 <= batch < work.load.batch:
         return None
@@ -173,8 +204,28 @@ def _with_batch(spec: Spec, batch: int, *, proxy: bool) -> Spec:
     return spec.model_copy(update={"irp": changed}) if proxy else changed
 
 
+def _check_torch_fits() -> None:
+    # Before torch is imported, to trace a network or to measure: the kernel would end this process without a word.
+    if (memory := memory_of("cpu")) < _TORCH:
+        message = f"torch takes about {binary_size(_TORCH)} of memory, and {binary_size(memory)} are left"
+        raise FitError(message, "raise the limit of memory: `autosparse doctor --no-test` names it")
+
+
+def _too_many(fitted: Fitted, cores: int) -> FitError | None:
+    """Return the error for a limit of processes and threads that is too low for a single step."""
+    target = fitted.plan.spec.target
+    limit, free = (None, None) if target.elsewhere else (most_processes(), free_processes())
+    need = processes_of(fitted, cores) * (target.devices if target.device == "cpu" else 1)
+    if limit is None or free is None or need <= free or not fitted.to_run:
+        return None
+    message = f"a step starts up to {need} processes and threads, and {free} are left of the limit of {limit.value}"
+    fewer = ", or `--set target.threads=1`" if target.threads != 1 else ""
+    return FitError(f"{message} ({limit.source})", f"raise the limit{fewer}")
+
+
 def _excess(fitted: Fitted, heavy: Mapping[str, float]) -> tuple[str, str]:
     # The step with the highest peak in words, and the option with a `target.memory` in which it fits.
     name, peak = max(heavy.items(), key=lambda item: item[1])
-    message = f"step `{name}` takes about {binary_size(peak)} of memory at its peak, above {_memory_word(fitted)}"
+    who = f"step `{name}` and the check of emitted models take" if fitted.checking else f"step `{name}` takes"
+    message = f"{who} about {binary_size(peak)} of memory at the peak, above {_memory_word(fitted)}"
     return message, f"`--set target.memory={-(-1.05 * peak // 2**20):.0f}MiB`"

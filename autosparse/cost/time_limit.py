@@ -151,6 +151,7 @@ def trials_too_long(fitted: Fitted, asked: Spec) -> list[str]:
 def _memories(spec: Spec) -> tuple[str, str]:
     # Keys of the choice for a spec, and of those for all specs that learn the same scorer in the same time.
     written = spec.model_dump(mode="json")
+    del written["target"]["threads"]  # chosen for each plan
     part = {name: written[name] for name in ("model", "dataset", "irp", "scorer", "tuning", "training")}
     return f"choice-{digest([written, spec.target.seconds])}", f"choices-{digest([part, spec.target.seconds])}"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from autosparse.core.irp import keep_after
-from autosparse.core.scorers import groups_of
+from autosparse.core.scorers import groups_of, macs_of
 from autosparse.core.training.loop import FEW
 from autosparse.datasets import Source
 from autosparse.plan.builder import scorer_of
@@ -15,7 +15,7 @@ from autosparse.steps import operations
 from autosparse.steps.data import DataResult
 from autosparse.steps.init import InitResult
 from autosparse.steps.irp import RoundResult
-from autosparse.steps.workload import Facts, Workload, kind_of
+from autosparse.steps.workload import Counted, Facts, Workload, kind_of, training_workload
 from autosparse.store import digest
 
 _COMPILER = 300 * 2**20  # bytes that a process holds after compiling; 240 MB were measured
@@ -42,6 +42,7 @@ def count_work(plan: Plan) -> dict[str, Work]:
     scorer, options = scorer_of(plan.spec, plan.steps)
     groups = groups_of(scorer, options) if scorer else ()
     updates, warm_up = options.get("steps", 1), options.get("warm_up", 0)
+    macs = macs_of(scorer, options) if scorer else (0, 0)
     for name, step in plan.steps.items():
         if not (subject := _subject_of(plan, step)):
             continue
@@ -49,11 +50,24 @@ def count_work(plan: Plan) -> dict[str, Work]:
         network = plan.steps[start].network.facts
         representative.setdefault(network.identity, start)
         kernels = _kernels_of(plan, step, network.total)
-        facts = Facts(tuple(step.inputs), network, source, groups, updates, warm_up, kernels)
+        facts = Facts(tuple(step.inputs), network, source, groups, updates, warm_up, kernels, *macs)
         load = operations[step.operation].facts["cost"](step.options, facts)
         kind = kind_of(step.operation, step.version, facts, load)
         works[name] = Work(kind, representative[network.identity] if load.runs_network else None, load)
     return _with_compiler(works)
+
+
+def count_dense_training(plan: Plan) -> Counted | None:
+    """Count one training of the spec's dense network by its recipe; None while the data are missing.
+
+    The unit of cost: the plan need not train the dense network.
+    """
+    step = plan.steps[plan.cells[0].train]
+    if not (subject := _subject_of(plan, step)):
+        return None
+    start, source = subject
+    facts = Facts((), plan.steps[start].network.facts, source)
+    return training_workload({"training": step.options["training"]}, facts).counted
 
 
 def _subject_of(plan: Plan, step: Step) -> tuple[str, Source] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeAlias
 
 from annotated_types import Ge, Le, MinLen
@@ -28,10 +28,12 @@ class Split:
     Attributes:
         labels: Class numbers, integers `[images]`.
         read: Function of image numbers that returns pixels, uint8 `[len(numbers), height, width, channels]`.
+        encoded: Function of an image number that returns its name and file, for a split of encoded images.
     """
 
     labels: Array
     read: Callable[[Array], Array]
+    encoded: Callable[[int], tuple[str, bytes]] | None = None
 
     def part(self, numbers: Array) -> Split:
         """Return a part of the images.
@@ -48,7 +50,9 @@ class Split:
             >>> split.part(numpy.array([2, 0])).labels.tolist()
             [6, 4]
         """
-        return Split(self.labels[numbers], lambda chosen: self.read(numbers[chosen]))
+        encoded = self.encoded
+        named = None if encoded is None else lambda number: encoded(int(numbers[number]))
+        return Split(self.labels[numbers], lambda chosen: self.read(numbers[chosen]), named)
 
 
 Splits = Mapping[str, Split]
@@ -273,7 +277,7 @@ def _only(split: Split, numbers: Sequence[int]) -> Split:
     renumbered[[*numbers]] = range(len(numbers))
     labels = renumbered[split.labels]
     kept = numpy.flatnonzero(labels >= 0)
-    return Split(labels[kept], split.part(kept).read)
+    return replace(split.part(kept), labels=labels[kept])
 
 
 def _at_most(numbers: Array, labels: Array, limit: int) -> Array:

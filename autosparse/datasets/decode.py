@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
+from autosparse.backends import usable_cores
 from autosparse.datasets._base import Array, Split
-from autosparse.errors import StepError, UsageError
+from autosparse.errors import AutosparseError, MissingData, StepError, UsageError
 from autosparse.lazy_torch import numpy
+from autosparse.text import listed
 
 Encoded = Callable[[int], tuple[str, bytes]]  # number of an image -> its name in errors, and its file's bytes
 
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF orientation -> `PIL.Image.Transpose`
 SET_SIZE = "set `dataset.size`, such as `size: 64`, to scale and crop them all alike"
 """Remedy for images of several sizes."""
+_REMEDY, _SCAN = "remove or replace broken files", "`autosparse plan --scan` lists all of them"
+_SHOWN = 5
 
 
 def array_split(arrays: tuple[Array, Array], size: int | None) -> Split:
@@ -44,10 +46,18 @@ def encoded_split(encoded: Encoded, labels: Array, channels: int, size: int | No
     Reading raises StepError for a file that is no image, and for images of several sizes without `size`.
     """
 
+    def decode(number: int) -> Array | AutosparseError:
+        try:
+            return decoded(*encoded(number), channels, size)[1]
+        except (StepError, MissingData) as error:
+            return error
+
     def read(numbers: Array) -> Array:
-        decode = partial(_decode, encoded, channels, size)
-        with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:  # decoding releases the GIL
-            arrays = list(pool.map(decode, numbers.tolist()))
+        with ThreadPoolExecutor(min(32, usable_cores().value)) as pool:  # decoding releases the GIL
+            results = list(pool.map(decode, numbers.tolist()))
+        if broken := [result for result in results if isinstance(result, AutosparseError)]:
+            raise _unreadable(broken, len(results))
+        arrays = [result for result in results if not isinstance(result, AutosparseError)]
         shapes = {array.shape for array in arrays}
         if len(shapes) > 1:
             odd = sorted(f"{width} x {height}" for height, width, _ in shapes)
@@ -57,7 +67,16 @@ def encoded_split(encoded: Encoded, labels: Array, channels: int, size: int | No
             )
         return numpy.stack(arrays)
 
-    return Split(labels, read)
+    return Split(labels, read, encoded)
+
+
+def _unreadable(broken: Sequence[AutosparseError], images: int) -> AutosparseError:
+    # One error for all images that cannot be read.
+    first = broken[0]
+    if len(broken) == 1:
+        return first
+    messages = listed([error.message for error in broken], _SHOWN)
+    return type(first)(f"{len(broken):,} of {images:,} images cannot be read: {messages}", f"{_REMEDY}; {_SCAN}")
 
 
 def pixels_of(images: Any, where: str) -> Array:
@@ -102,25 +121,47 @@ def pixels_of(images: Any, where: str) -> Array:
     return numpy.ascontiguousarray(pixels.transpose(0, 2, 3, 1) if first else pixels)
 
 
-def shape_of(encoded: Encoded, channels: int) -> tuple[int, int, int]:
-    """Return channels, height and width of the first image."""
-    height, width, _ = _decode(encoded, channels, None, 0).shape
-    return (channels, height, width)
+def shape_of(images: Iterable[tuple[str, bytes]], channels: int) -> tuple[int, int, int]:
+    """Return channels, height and width of the first of named image files that can be decoded.
+
+    Raises:
+        StepError: If none can be decoded.
+    """
+    first: StepError | None = None
+    number = 0
+    for name, data in images:
+        number += 1
+        try:
+            height, width, _ = decoded(name, data, channels, None)[1].shape
+        except StepError as error:
+            first = first or error
+        else:
+            return (channels, height, width)
+    if first is None:
+        raise StepError("the dataset has no image")
+    message = first.message if number == 1 else f"none of {number:,} images can be decoded: {first.message}"
+    raise StepError(message, first.hint)
 
 
-def _decode(encoded: Encoded, channels: int, size: int | None, number: int) -> Array:
+def decoded(name: str, data: bytes, channels: int, size: int | None) -> tuple[str, Array]:
+    """Return the mode of an image file, such as `RGB` or `CMYK`, and its pixels.
+
+    Raises:
+        StepError: If the file cannot be decoded.
+    """
     from PIL import Image, UnidentifiedImageError
 
-    name, data = encoded(number)
     try:
         with Image.open(io.BytesIO(data)) as picture:
+            mode = str(picture.mode)
             converted = _bytes(_upright(picture)).convert("L" if channels == 1 else "RGB")
     except UnidentifiedImageError:
         what = "its image format is unknown" if data else "it is empty"
-        raise StepError(f"{name} cannot be decoded: {what}", "remove it or fetch it again") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise StepError(f"{name} cannot be decoded: {error}", "remove it or fetch it again") from error
-    return _array(converted if size is None else _fit(converted, size))
+        raise StepError(f"{name} cannot be decoded: {what}", f"{_REMEDY}; {_SCAN}") from None
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        reason = str(error).rstrip(".")
+        raise StepError(f"{name} cannot be decoded: {reason}", f"{_REMEDY}; {_SCAN}") from error
+    return mode, _array(converted if size is None else _fit(converted, size))
 
 
 def _plain(image: Any) -> Array:

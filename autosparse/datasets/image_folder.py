@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
+from autosparse.backends import usable_cores
 from autosparse.datasets._base import Pool, Split, datasets
 from autosparse.datasets.decode import encoded_split, shape_of
 from autosparse.datasets.labels import class_name
@@ -27,7 +28,7 @@ _SUFFIXES = {
 """Raster formats that Pillow opens, except icons; a fixed list, so that a set does not depend on Pillow's release."""
 _PURPOSES = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 _SYSTEM = {"thumbs.db", "desktop.ini"}
-_LINK, _SHOWN = "broken links", 3
+_LINK, _SHOWN, _LINKS = "broken links", 3, 20
 
 
 @datasets.register
@@ -50,12 +51,12 @@ def image_folder(
         parts["test"] = parts.pop("validation")
         reading += ", tested on the validation images"
     every = [path for files in parts.values() for paths in files.values() for path in paths]
-    digests = contents(folder, every)
+    digests = contents(folder, every, threads=usable_cores().value)
     by_class = {
         purpose: {name: [digests[path] for path in paths] for name, paths in files.items()}
         for purpose, files in parts.items()
     }
-    first = next(path for paths in parts["train"].values() for path in paths)
+    training = [path for paths in parts["train"].values() for path in paths]
 
     def load(size: int | None) -> dict[str, Split]:
         splits = {purpose: {name: files.get(name, ()) for name in classes} for purpose, files in parts.items()}
@@ -63,7 +64,7 @@ def image_folder(
 
     return Pool(
         identity={"name": "image_folder", "sha256": digest(by_class), "channels": channels},
-        shape=shape_of(lambda number: (str(first), first.read_bytes()), channels),
+        shape=shape_of(((str(path), path.read_bytes()) for path in training), channels),
         classes=classes,
         images=Counter({purpose: sum(map(len, files.values())) for purpose, files in parts.items()}),
         load=load,
@@ -103,6 +104,8 @@ class _Folder:
     others: Counter[str]
     """suffix -> number of other files directly in it"""
     folders: tuple[_Folder, ...]
+    links: tuple[Path, ...] = ()
+    """broken links directly in it, which `others` counts too"""
 
     @cached_property
     def name(self) -> str:
@@ -125,6 +128,10 @@ class _Folder:
     @property
     def class_names(self) -> set[str]:
         return {folder.name for folder in self.classes}
+
+    def all_links(self) -> list[Path]:
+        """Return the broken links at any depth."""
+        return [*self.links, *(link for folder in self.folders for link in folder.all_links())]
 
     def all_others(self) -> Counter[str]:
         """Count the files at any depth that are no images."""
@@ -166,7 +173,7 @@ def _scan(path: Path, above: frozenset[str]) -> _Folder:
             visible = [entry for entry in sorted(entries, key=lambda one: one.name) if not entry.name.startswith(".")]
     except OSError as error:
         raise MissingData(f"folder {path} cannot be read: {error.strerror}", "make it readable") from error
-    images, others, folders = [], Counter[str](), []
+    images, others, folders, links = [], Counter[str](), [], []
     for entry in visible:
         here, suffix = path / entry.name, Path(entry.name).suffix.lower()
         if os.path.isdir(here) if entry.is_symlink() else entry.is_dir():
@@ -174,11 +181,12 @@ def _scan(path: Path, above: frozenset[str]) -> _Folder:
                 folders.append(_scan(here, above | {real}))
         elif entry.is_symlink() and not here.is_file():
             others[_LINK] += 1
+            links.append(here)
         elif suffix in _SUFFIXES:
             images.append(here)
         elif entry.name.lower() not in _SYSTEM:
             others[f"`{suffix}`" if suffix else "without suffix"] += 1
-    return _Folder(path, tuple(images), others, tuple(folders))
+    return _Folder(path, tuple(images), others, tuple(folders), tuple(links))
 
 
 def _by_class(folder: _Folder) -> dict[str, list[Path]]:
@@ -259,6 +267,8 @@ def _left_out(parents: Sequence[_Folder], used: Sequence[_Folder], empty: Sequen
     if files := sum((folder.all_others() for folder in within if folder.every), Counter[str]()):
         subject = f"{_kinds(files)} in class folders of {parents[0].path}"
         warnings.append(_unused(subject, files.total(), "no images"))
+    if links := [link for folder in within for link in folder.all_links()]:
+        warnings.append(f"broken links: {listed(links, _LINKS)}")
     return warnings
 
 

@@ -39,14 +39,19 @@ class Classes:
         known = {value: number for number, value in enumerate(self.values)}
         if self.are_named:
             known = {key: number for number, name in enumerate(self.names) for key in (name, number)}
-        numbers = {}
-        for label in set(labels):
+        numbers, unknown = {}, []
+        for label in dict.fromkeys(labels):
             is_number = isinstance(label, int) and (self.are_named or label in known)
             key = label if is_number else class_name(label)
-            if key not in known:
-                classes = f"{len(self.values)} class{'es' * (len(self.values) != 1)}"
-                raise UsageError(f"{where} has label {label!r} but {classes}: {listed(self.names)}")
-            numbers[label] = known[key]
+            if key in known:
+                numbers[label] = known[key]
+            else:
+                unknown.append(label)
+        if unknown:
+            classes = f"{len(self.values)} class{'es' * (len(self.values) != 1)}"
+            plural = "s" * (len(unknown) > 1)
+            names = listed([*map(repr, unknown)], 20)
+            raise UsageError(f"{where} has label{plural} {names} but {classes}: {listed(self.names)}")
         return [numbers[label] for label in labels]
 
 

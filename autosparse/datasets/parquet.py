@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
+from autosparse.backends import usable_cores
 from autosparse.datasets._base import Pool, Split, datasets
 from autosparse.datasets.decode import encoded_split, shape_of
 from autosparse.datasets.labels import IMAGE, LABEL, Classes, classes_of, features_of, hardly_repeats
@@ -23,6 +24,7 @@ from autosparse.store import contents, digest
 from autosparse.text import listed
 
 _PURPOSES = {"train": "train|training", "validation": "val|valid|validation|dev", "test": "test|testing"}
+_SHOWN = 20  # rows that an error names
 _ROWS = 1024  # rows of a file read at a time where their bytes may be absent
 
 
@@ -56,8 +58,7 @@ def parquet(
     columns = IMAGE.choose(schema, image, file), LABEL.choose(schema, label, file)
     tables = {purpose: [_Table.of(file, *columns) for file in part] for purpose, part in files.items()}
     every = [table for part in tables.values() for table in part]
-    first = next((table for table in tables["train"] if table.rows), None)
-    if first is None:
+    if not any(table.rows for table in tables["train"]):
         raise UsageError(f"{every[0].file} has no rows")
     classes = _classes(tables)
     reading = f"column `{columns[0]}` holds the images, `{columns[1]}` the labels"
@@ -68,7 +69,7 @@ def parquet(
 
     return Pool(
         identity={**_identity(tables, columns, channels), **classes.identity},
-        shape=shape_of(first.first, channels),
+        shape=shape_of((image for table in tables["train"] for image in table.images()), channels),
         classes=classes.names,
         images=Counter({purpose: sum(table.rows for table in part) for purpose, part in tables.items()}),
         load=lambda size: {purpose: _split(part, classes, channels, size) for purpose, part in tables.items()},
@@ -99,15 +100,15 @@ class _Table:
             outside = tuple(_outside(opened, image, file)) if _lacks_bytes(opened, image) else ()
         return cls(file, image, label, rows, tuple(names) if names else None, outside)
 
-    def first(self, number: int) -> tuple[str, bytes]:
+    def images(self) -> Iterator[tuple[str, bytes]]:
         with _opened(self.file) as opened:
-            batch = next(opened.iter_batches(batch_size=1, columns=[self.image]))
-        return f"image 0 of {self.file}", _bytes(batch.column(0)[0].as_py(), self.file)
+            for number, batch in enumerate(opened.iter_batches(batch_size=1, columns=[self.image])):
+                yield f"image {number} of {self.file}", _bytes(batch.column(0)[0].as_py(), self.file)
 
     def labels(self) -> list[Any]:
         values: list[Any] = _arrow().read_table(self.file, columns=[self.label]).column(self.label).to_pylist()
-        if None in values:
-            raise UsageError(f"{self.file} has no {self.label!r} in row {values.index(None)}")
+        if absent := [row for row, value in enumerate(values) if value is None]:
+            raise UsageError(f"{self.file} has no {self.label!r} in {_rows(absent)}", "remove rows without a label")
         return values
 
 
@@ -172,7 +173,7 @@ def _identity(tables: Mapping[str, Sequence[_Table]], columns: tuple[str, str], 
     # The content depends on the order of the digests, not on names or folders.
     every = [table for part in tables.values() for table in part]
     files = [table.file for table in every]
-    digests = contents(_folder(files), files)
+    digests = contents(_folder(files), files, threads=usable_cores().value)
     identity: dict[str, Any] = {
         "name": "parquet",
         "files": {purpose: [digests[table.file] for table in part] for purpose, part in tables.items()},
@@ -181,7 +182,7 @@ def _identity(tables: Mapping[str, Sequence[_Table]], columns: tuple[str, str], 
         "channels": channels,
     }
     if outside := [image for table in every for image in table.outside]:
-        images = contents(_folder(outside), outside)
+        images = contents(_folder(outside), outside, threads=usable_cores().value)
         identity["images"] = digest([images[image] for image in outside])
     return identity
 
@@ -196,22 +197,34 @@ def _lacks_bytes(opened: Any, image: str) -> bool:
     return any(count is None or not count.has_null_count or count.null_count for count in counts)
 
 
+def _rows(rows: Sequence[int]) -> str:
+    return f"row{'s' * (len(rows) > 1)} {listed(rows, _SHOWN)}"
+
+
 def _outside(opened: Any, image: str, file: Path) -> Iterator[Path]:
-    row = 0
+    row, empty, missing = 0, list[int](), dict[int, Path]()
     for batch in opened.iter_batches(batch_size=_ROWS, columns=[image]):
         column = batch.column(0)
         values = dict(zip((field.name for field in column.type), column.flatten(), strict=True))
         for at, absent in enumerate(values["bytes"].is_null().to_pylist(), row):
             if absent:
                 if not (name := values["path"][at - row].as_py()):
-                    raise UsageError(f"row {at} of {file} has neither the bytes nor the path of an image")
-                if not (path := _path(file, name)).is_file():
-                    raise MissingData(
-                        f"row {at} of {file} names the image file {path}, which is missing",
-                        "paths are relative to the Parquet file's folder; or write the images' bytes into the file",
-                    )
-                yield path
+                    empty.append(at)
+                elif not (path := _path(file, name)).is_file():
+                    missing[at] = path
+                else:
+                    yield path
         row += len(column)
+    if empty:
+        has = "have" if len(empty) > 1 else "has"
+        raise UsageError(f"{_rows(empty)} of {file} {has} neither the bytes nor the path of an image")
+    if missing:
+        several = len(missing) > 1
+        raise MissingData(
+            f"{_rows([*missing])} of {file} name{'s' * (not several)} the image file{'s' * several} "
+            f"{listed([*missing.values()], _SHOWN)}, which {'are' if several else 'is'} missing",
+            "paths are relative to the Parquet file's folder; or write the images' bytes into the file",
+        )
 
 
 def _path(file: Path, name: str | bytes) -> Path:

@@ -8,11 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from autosparse.errors import AutosparseError, DamagedArtifact, DamagedFile, Diverged, StepError, UsageError
+from autosparse.errors import (
+    AutosparseError,
+    DamagedArtifact,
+    DamagedFile,
+    Diverged,
+    MissingRequirement,
+    StepError,
+    UsageError,
+)
 from autosparse.foreign_code import in_short, location_of
 from autosparse.plan.model import Plan, Step
 from autosparse.plan.status import Status
-from autosparse.store import Store, digest, open_index
+from autosparse.store import FREE_SPACE, Store, digest, is_full, open_index
 
 
 @contextmanager
@@ -30,6 +38,10 @@ def failures_of(step: Step) -> Iterator[None]:
             error.step = step.name
         raise
     except Exception as error:  # models and data may be a user's code
+        if isinstance(error, OSError) and is_full(error):  # every other step would fail as well
+            where = error.filename or "a temporary file"
+            text = f"step `{step.name}` stopped: {where} cannot be written: {error.strerror or error}"
+            raise MissingRequirement(text, FREE_SPACE) from error
         hint = "what finished before it is kept; `--debug` shows where it failed"
         location = location_of(error)
         raise _failed(step, StepError, f"{f'{location}: ' if location else ''}{in_short(error)}", hint) from error

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from functools import cached_property
+from typing import Any
 
 from autosparse.backends import (
     Backend,
@@ -25,6 +26,7 @@ from autosparse.cost.work import Work, count_work
 from autosparse.errors import DamagedArtifact, StepError
 from autosparse.execute.data_parallel import write_output
 from autosparse.execute.outcome import Outcome, files_of
+from autosparse.measure.timing import stopwatch
 from autosparse.plan.model import Plan, Step
 from autosparse.steps import Metrics, metrics_of
 from autosparse.store import Artifact, Draft, Store, digest
@@ -147,7 +149,7 @@ class StepRunner:
         self._share(step, replace=replace)
 
     def _publish(self, step: Step, placement: Placement, work: Work | None, replace: bool) -> Artifact:
-        begin = time.monotonic()
+        spent = stopwatch()
         inputs = {role: self._input(self.plan.steps[name]) for role, name in step.inputs.items()}
         release_memory()
         peak = PeakMemory(placement.device)
@@ -158,11 +160,9 @@ class StepRunner:
         def write(draft: Draft) -> None:
             write_output(step, inputs, draft, placement, observe)
 
-        return self._store.publish(
-            step.operation,
-            step.key,
-            write,
-            lambda: {
+        def describe() -> dict[str, Any]:
+            elapsed = spent()
+            return {
                 "step": step.name,
                 "spec": self.plan.name,
                 "version": step.version,
@@ -172,11 +172,12 @@ class StepRunner:
                 "environment": environment(placement),
                 "peak_bytes": peak.bytes,
                 **({"work": {"kind": work.kind, "amount": work.load.amount, "held": work.held}} if work else {}),
-                "seconds": round(time.monotonic() - begin, 3),
+                "seconds": round(elapsed.wall, 3),
+                "idle_seconds": round(elapsed.idle, 3),
                 "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            },
-            replace=replace,
-        )
+            }
+
+        return self._store.publish(step.operation, step.key, write, describe, replace=replace)
 
     def _input(self, step: Step) -> Artifact:
         if not self._store.has(step.operation, step.key):

@@ -22,6 +22,7 @@ from typing import Any
 from autosparse.backends import Emit, Event, Placement, Progress, Raised, Started, local
 from autosparse.errors import AutosparseError, StepError
 from autosparse.execute.step_runner import StepRunner
+from autosparse.lazy_torch import yield_cores
 from autosparse.plan.compile import compile_plan
 from autosparse.plan.model import Plan
 from autosparse.spec import take_spec
@@ -71,6 +72,7 @@ class Relay:
 
 def run_remote(order: Order, name: str, emit: Emit) -> None:
     """Run a step of an order in a process of any machine."""
+    yield_cores()
     runner = _runner(order, Relay(emit, platform.node()))
     with ExitStack() as stack:
         if order.store is None:  # a cache that the run does not see

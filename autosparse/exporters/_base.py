@@ -5,7 +5,8 @@ the last bit, or up to rounding; `extra`, the extra of autosparse that it needs;
 `others`, whether it reports other seeds and controls; `builds`, the cost of its creation in builds of the network.
 `read` returns the model from the same files, and `fit` loads it into a network where loading a state is not enough;
 `read` raises ValueError for bytes that are no such model. A format for another program has instead `run`, which returns
-a function of images, and `opener`, that program.
+a function of images, and `opener`, that program. `runtime` is the `Runtime` of its models: without one, PyTorch eager
+mode.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ class Model:
         shape: Shape of one image: (channels, height, width).
         choices: Layer -> batch size -> kernel, for formats that choose kernels.
         about: Content of a card: pruning, training, measurements, and the results of other seeds and controls.
+        memo: Intermediate results that the formats of one network share.
     """
 
     state: "Mapping[str, torch.Tensor]"
@@ -37,7 +39,24 @@ class Model:
     shape: tuple[int, ...] = ()
     choices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
+
+@dataclass(frozen=True)
+class Runtime:
+    """Program that computes emitted models; their speed-up is against the dense network in the same program.
+
+    Attributes:
+        name: Name of the program in reports.
+        dense: Function that writes a dense network, a `Model` without masks, to the files of the format; None for
+            PyTorch eager mode, which computes the network itself.
+    """
+
+    name: str
+    dense: "Callable[[Model], dict[str, bytes]] | None" = None
+
+
+EAGER = Runtime("PyTorch")
 
 exporters: Registry[Callable[..., dict[str, bytes]]] = Registry("format", "formats")
 BATCHES = (1, 32)
@@ -65,6 +84,23 @@ def open_model(
         run: Callable[[torch.Tensor], torch.Tensor] = facts["run"](files)
         return run
     return fit(format, facts["read"](files), network)
+
+
+def runtime_of(format: str) -> Runtime:
+    """Return the runtime of a format.
+
+    Args:
+        format: Name of the format.
+
+    Returns:
+        Runtime of its registration, or PyTorch eager mode.
+
+    Examples:
+        >>> runtime_of("onnx").name
+        'onnxruntime'
+    """
+    runtime: Runtime = exporters[format].facts.get("runtime", EAGER)
+    return runtime
 
 
 def fit(format: str, model: Model, network: "torch.nn.Module") -> "torch.nn.Module":

@@ -11,7 +11,7 @@ from autosparse.core.graph.shrink import resize
 from autosparse.core.graph.shrink import shrink as without_dead
 from autosparse.core.weights import load_state, state_of
 from autosparse.errors import MissingExtra
-from autosparse.exporters._base import Model, exporters
+from autosparse.exporters._base import Model, Runtime, exporters
 from autosparse.foreign_code import first_line
 from autosparse.lazy_torch import torch
 from autosparse.store import dump_tensors, load_tensors
@@ -25,7 +25,11 @@ def smaller(model: Model, *, shrink: bool = True) -> torch.nn.Module:
     """Return the pruned network in evaluation mode; `shrink` removes dead channels. Raises ValueError if unreadable."""
     assert model.network is not None
     network = load_state(model.network(), model.state).cpu().eval()
-    return resize(network, without_dead(network, torch.zeros(2, *model.shape))) if shrink else network
+    if not shrink:
+        return network
+    if "smaller" not in model.memo:
+        model.memo["smaller"] = without_dead(network, torch.zeros(2, *model.shape))
+    return resize(network, model.memo["smaller"])
 
 
 def read(files: Mapping[str, bytes]) -> Model:
@@ -64,7 +68,21 @@ def run_onnx(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tenso
     return lambda images: torch.from_numpy(session.run([OUTPUTS], {INPUTS: images.contiguous().numpy()})[0])
 
 
-@exporters.register(run=run_onnx, files=(ONNX,), exact=False, extra="onnx", opener="onnxruntime", builds=60)
+def dense_onnx(model: Model) -> dict[str, bytes]:
+    """Write a dense network for onnxruntime."""
+    return onnx(model, shrink=False)
+
+
+@exporters.register(
+    run=run_onnx,
+    files=(ONNX,),
+    exact=False,
+    extra="onnx",
+    opener="onnxruntime",
+    runtime=Runtime("onnxruntime", dense_onnx),
+    gain="remaining zeros are multiplied",
+    builds=60,
+)
 def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     """`model.onnx`: for onnxruntime, without dead channels; input `images`, output `logits`, any number of images."""
     try:
@@ -104,7 +122,20 @@ def run_pt2(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tensor
     return lambda images: module(images)  # an exported module has only the mode in which it was recorded
 
 
-@exporters.register(run=run_pt2, files=(PT2,), exact=False, opener="torch.export.load", builds=20)
+def dense_pt2(model: Model) -> dict[str, bytes]:
+    """Write a dense network as a program of `torch.export`."""
+    return pt2(model, shrink=False)
+
+
+@exporters.register(
+    run=run_pt2,
+    files=(PT2,),
+    exact=False,
+    opener="torch.export.load",
+    runtime=Runtime("torch.export", dense_pt2),
+    gain="remaining zeros are multiplied",
+    builds=20,
+)
 def pt2(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     """`model.pt2`: a `torch.export` program, without dead channels; for torch without the network's code.
 

@@ -12,10 +12,10 @@ from autosparse.core.sparse.inference import DENSE, SPARSE, apply_ways, choose_w
 from autosparse.core.torch_compat.memory_layout import takes_channels_last
 from autosparse.core.weights import state_of
 from autosparse.exporters import compact
-from autosparse.exporters._base import BATCHES, Model, exporters
+from autosparse.exporters._base import BATCHES, Model, Runtime, exporters
 from autosparse.exporters.shrunk import Shrink, smaller
 from autosparse.lazy_torch import torch
-from autosparse.store import canonical
+from autosparse.store import canonical, dump_tensors
 
 FILE, WAYS = "model.sparse.safetensors", "model.sparse.json"
 
@@ -34,7 +34,21 @@ def fit(model: Model, network: torch.nn.Module) -> torch.nn.Module:
     return apply_ways(resize(like_fused(network, model.state), model.state), model.choices)
 
 
-@exporters.register(read=read, fit=fit, files=(FILE, WAYS), exact=False, builds=20)
+def dense(model: Model) -> dict[str, bytes]:
+    """Write a network as `sparse` does, with normalizations folded, and dense kernels for every layer."""
+    network = fuse(smaller(model, shrink=False), torch.zeros(2, *model.shape))
+    return {FILE: dump_tensors(state_of(network)), WAYS: canonical({}).encode()}
+
+
+@exporters.register(
+    read=read,
+    fit=fit,
+    files=(FILE, WAYS),
+    exact=False,
+    runtime=Runtime("sparse kernels", dense),
+    gain="dense kernels are faster here",
+    builds=20,
+)
 def sparse(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     """`model.sparse.safetensors`, `model.sparse.json`: layers that skip zeros where that is faster, measured.
 

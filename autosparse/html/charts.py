@@ -1,11 +1,12 @@
-"""Plots of the comparison: accuracy of every method, accuracy against mask cost, and weights kept per layer."""
+"""Plots of the comparison: accuracy of every method, and weights kept per layer."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
+from textwrap import wrap
 from typing import Any
 
 import altair as alt
@@ -14,6 +15,7 @@ from autosparse.html.theme import PALETTE, PAPER, SHADE, SHAPES, SOFT, themed
 from autosparse.report import cells
 from autosparse.report.finished import LEAST
 from autosparse.report.schema import Profile, Report
+from autosparse.report.significance import accuracy_interval
 
 WIDTH = 860
 Drawing = alt.Chart | alt.LayerChart | alt.FacetChart
@@ -21,6 +23,7 @@ _FIT = {"type": "fit-x", "contains": "padding"}
 _TALL_FROM = 60  # layers from which rows are narrower
 _LONG = 20.0  # points of accuracy above which an axis may leave out outliers
 _LABELLED = 0.7  # share of an axis from which labels end at their mark, to stay inside
+_LINE = 120  # characters in a line of a note
 _COMPARED = 5  # methods whose layers are drawn
 
 
@@ -37,7 +40,7 @@ class Plot:
     @property
     def file_spec(self) -> dict[str, Any]:
         """Specification with paper, title and note, for a file."""
-        return {**self.spec, "background": PAPER, "title": {"text": self.title, "subtitle": self.note}}
+        return {**self.spec, "background": PAPER, "title": {"text": self.title, "subtitle": wrap(self.note, _LINE)}}
 
 
 def plot_of(title: str, note: str, chart: Drawing, height: int, legend: Sequence[str] = ()) -> Plot:
@@ -92,9 +95,11 @@ def accuracy_plot(report: Report) -> Plot | None:
     measured = [point["mean"] for point in points if point["mean"] is not None]
     if not measured:
         return None
-    dense = next((fmean(row.cells[0]) for row in rows if row.name == "dense" and row.cells and row.cells[0]), None)
-    reach = [*measured, *([dense] if dense is not None else [])]
-    low, high = floor_of(reach), min(100.0, max(max(reach), *(point["to"] or 0.0 for point in points)) + 0.5)
+    trained = [point["mean"] for point in points if point["sound"]]
+    references = (row for row in rows if row.name == "dense" and any(row.sound[:1]))  # at chance it is none
+    dense = next((fmean(row.cells[0]) for row in references), None)
+    low = low_end([*trained, *([dense] if dense is not None else [])], report)
+    high = min(100.0, max(dense or 0.0, *(point["to"] or 0.0 for point in points)) + 0.5)
     for point in points:
         if point["mean"] is None or point["mean"] < low:
             point |= {"at": low, "label": "" if point["mean"] is None else f"{point['mean']:.1f}", "from": None}
@@ -104,19 +109,32 @@ def accuracy_plot(report: Report) -> Plot | None:
             point["from"] = max(low, point["from"])
         point["right"] = point["at"] > low + _LABELLED * (high - low)
     chart = _accuracy_layers(points, [*columns.values()], alt.Scale(domain=[low, high], nice=False, zero=False), dense)
-    references = f" The dashed rule is the dense network ({dense:.1f} %)." if dense is not None else ""
-    bars = (
-        " Bars are ± one standard deviation over seeds." if any(point["from"] is not None for point in points) else ""
-    )
+    rule = f" The dashed rule is the dense network ({dense:.1f} %)." if dense is not None else ""
+    several = any(len(values) > 1 for row in shown for values in row.cells)
+    over = f"{report.test_images or 0:,} test images{' and the seeds' * several}"
+    bars = f" Bars are 95 % confidence intervals over {over}."
     cut = any(point["outside"] and point["mean"] is not None for point in points)
     lost = any(point["mean"] is None for point in points)
     kinds = " or ".join(["values below the axis"] * cut + ["networks without a result"] * lost)
     arrows = f" Arrows at the left edge stand for {kinds}." if kinds else ""
     controls = " Controls stand below the methods." if any(row.control for row in shown) else ""
-    note = f"A mark for each budget, after the last epoch.{references}{bars}{arrows}{controls}"
+    note = f"A mark for each budget, after the last epoch.{rule}{bars}{arrows}{controls}"
     rows_each = max(1, len(columns))
     height = len({point["row"] for point in points}) * (10 + 12 * rows_each)
     return plot_of("Accuracy", note, chart, height, [*columns.values()])
+
+
+def low_end(accuracies: Sequence[float], report: Report) -> float:
+    """Return the low end of an axis of accuracies above chance, so low that noise is no difference; 0 without any."""
+    known = [accuracy for accuracy in accuracies if math.isfinite(accuracy)]
+    if not known:
+        return 0.0
+    low, before = floor_of(known), math.inf
+    while low < before:  # a lower end may let in a value with a still lower one
+        before = low
+        lowest = min(value for value in known if value >= low)
+        low = min(low, accuracy_interval(lowest, report.test_images or 0).low)
+    return low
 
 
 def _best_first(rows: Sequence[cells.Row]) -> list[cells.Row]:
@@ -129,14 +147,15 @@ def _best_first(rows: Sequence[cells.Row]) -> list[cells.Row]:
 
 def _points_of(row: cells.Row, report: Report, columns: Mapping[str, str]) -> list[dict[str, Any]]:
     points = []
-    for title, values, text, status in zip(columns.values(), row.cells, row.texts, row.statuses, strict=True):
+    cells_of = zip(row.cells, row.texts, row.statuses, row.sound, row.intervals, strict=True)
+    for title, (values, text, status, sound, interval) in zip(columns.values(), cells_of, strict=True):
         if not values and not status:
             continue
-        mean, spread = fmean(values) if values else None, stdev(values) if len(values) > 1 else None
-        around = (mean - spread, mean + spread) if mean is not None and spread is not None else (None, None)
+        mean, low, high = (interval.mean, interval.low, interval.high) if interval else (None, None, None)
         points.append(
             {
-                "row": row.name, "series": title, "mean": mean, "at": mean, "from": around[0], "to": around[1],
+                "row": row.name, "series": title, "mean": mean, "at": mean, "from": low, "to": high,
+                "sound": sound, "interval": f"{low:.1f} to {high:.1f}" if interval else "",
                 "label": status, "outside": False, "text": text, "seeds": len(values), "status": status,
                 "main": row.name == report.method and not row.control,
             }
@@ -154,6 +173,7 @@ def _accuracy_layers(
         alt.Tooltip("row:N", title="method"),
         alt.Tooltip("series:N", title="budget"),
         alt.Tooltip("text:N", title="accuracy in %"),
+        alt.Tooltip("interval:N", title="95 % interval"),
         alt.Tooltip("seeds:Q", title="seeds"),
     ]
     x = alt.X("at:Q", scale=scale, title="test accuracy in %", axis=alt.Axis(tickCount=8))
@@ -165,7 +185,7 @@ def _accuracy_layers(
     spread = inside.transform_filter("isValid(datum.from)").mark_rule(strokeWidth=2)
     layers = [
         alt.Chart(data_of(main)).mark_rect(color=SHADE).encode(y=y, yOffset=offset),
-        *([_dense_rule(dense, horizontal=False, scale=scale)] if dense is not None else []),
+        *([dense_rule(dense, horizontal=False, scale=scale)] if dense is not None else []),
         spread.encode(x=alt.X("from:Q", scale=scale), x2="to:Q", color=colour),
         inside.mark_point(filled=True, size=75, opacity=1).encode(x=x, color=colour, shape=shape, tooltip=tooltip),
         below.mark_point(filled=True, size=75, opacity=1, shape="triangle-left").encode(color=colour, tooltip=tooltip),
@@ -175,95 +195,13 @@ def _accuracy_layers(
     return alt.layer(*layers)
 
 
-def _dense_rule(value: float, *, horizontal: bool, scale: alt.Scale) -> Any:
+def dense_rule(value: float, *, horizontal: bool, scale: alt.Scale) -> Any:
+    """Return a dashed rule at the accuracy of the dense network."""
     rule = alt.Chart(data_of([{"dense": value}])).mark_rule(color=SOFT, strokeDash=[5, 4], strokeWidth=1.5)
     tooltip = alt.Tooltip("dense:Q", title="dense network", format=".2f")
     if horizontal:
         return rule.encode(y=alt.Y("dense:Q", scale=scale), tooltip=tooltip)
     return rule.encode(x=alt.X("dense:Q", scale=scale), tooltip=tooltip)
-
-
-_CHEAPEST = 0.005  # costs are rounded to hundredths of a training: smaller ones are drawn here
-_HEIGHT = 340
-_MARK, _LABEL = 10.0, 15.0  # pixels from a mark to a label, and from one label to the next
-
-
-def frontier_plot(report: Report) -> Plot | None:
-    """Return test accuracy against mask cost at the strictest budget; a line joins the best methods at each cost."""
-    columns = list(cells.columns_of(report).items())
-    points = cells.frontier(report, columns[-1][0]) if columns else []
-    if len(points) < 2:
-        return None
-    dense = [result.test_accuracy for result in report.results if result.method == "dense"]
-    reach = [*(point.accuracy for point in points), *([fmean(dense)] if dense else [])]
-    low = floor_of(reach)
-    high = max(reach) + max(0.08 * (max(reach) - low), 0.5)
-    values: list[dict[str, Any]] = [
-        {
-            "name": point.method, "cost": max(_CHEAPEST, point.trainings), "trainings": point.trainings,
-            "accuracy": point.accuracy, "at": max(low, point.accuracy), "best": point.best,
-            "below": point.accuracy < low, "main": point.method == report.method,
-            "label": point.method + (f" ({point.accuracy:.1f})" if point.accuracy < low else ""),
-        }
-        for point in points
-    ]  # fmt: skip
-    cheapest, most = min(value["cost"] for value in values), max(value["cost"] for value in values)
-    _set_labels(values, low, high, cheapest, most)
-    x = alt.Scale(type="log", domain=[cheapest / 1.4, 2 * most], nice=False)
-    y = alt.Scale(domain=[low, high], nice=False, zero=False)
-    chart = _frontier_layers(values, x, y, fmean(dense) if dense else None)
-    rule = f" The dashed rule is the dense network ({fmean(dense):.1f} %)." if dense else ""
-    note = f"At {columns[-1][1]}. The line joins the methods that no cheaper one matches.{rule}"
-    return plot_of("Accuracy against mask cost", note, chart, _HEIGHT)
-
-
-def _set_labels(values: Sequence[dict[str, Any]], low: float, high: float, cheapest: float, most: float) -> None:
-    # A label stands above its mark, and higher where it would cover another, also in a narrow window; labels of the
-    # right half end at their mark.
-    span = math.log10(2 * most / cheapest)
-    pixels = _HEIGHT / ((high - low) or 1.0)
-    across = [math.log10(value["cost"] / cheapest) / span for value in values]
-    heights = [(value["at"] - low) * pixels for value in values]
-    used = [(x - 0.02, x + 0.02, y, _MARK) for x, y in zip(across, heights, strict=True)]  # begin, end, centre, room
-    for value, x, height in sorted(zip(values, across, heights, strict=True), key=lambda one: one[2]):
-        wide = len(value["label"]) * 7 / 260  # share of a narrow window
-        value["right"] = x > 0.5
-        begin, end = (x - wide, x) if value["right"] else (x, x + wide)
-        y = height + _MARK
-        for other_begin, other_end, other_y, room in sorted(used, key=lambda one: one[2]):
-            if begin < other_end and other_begin < end and abs(y - other_y) < room:
-                y = other_y + room
-        used.append((begin, end, y, _LABEL))
-        value["label_at"] = low + y / pixels
-
-
-def _frontier_layers(
-    values: Sequence[Mapping[str, Any]], across: alt.Scale, scale: alt.Scale, dense: float | None
-) -> Drawing:
-    labels = f"datum.value < {2 * _CHEAPEST} ? '< 0.01' : format(datum.value, '~g')"
-    ticks = [_CHEAPEST, *(value for power in range(-2, 5) for value in (10.0**power, 3 * 10.0**power))]
-    axis = alt.Axis(labelExpr=labels, values=ticks, grid=False)
-    x = alt.X("cost:Q", scale=across, axis=axis, title="mask cost in dense trainings")
-    y = alt.Y("at:Q", scale=scale, title="test accuracy in %")
-    tooltip = [
-        alt.Tooltip("name:N", title="method"),
-        alt.Tooltip("accuracy:Q", title="accuracy in %", format=".2f"),
-        alt.Tooltip("trainings:Q", title="mask cost in dense trainings", format=".2f"),
-    ]
-    colour = alt.condition("datum.main", alt.value(PALETTE[0]), alt.value(SOFT))
-    base = alt.Chart(data_of(values)).encode(x=x)
-    at_label = base.encode(y=alt.Y("label_at:Q", scale=scale), text="label:N", color=colour, tooltip=tooltip)
-    above, below = base.transform_filter("!datum.below"), base.transform_filter("datum.below")
-    return alt.layer(
-        *([_dense_rule(dense, horizontal=True, scale=scale)] if dense is not None else []),
-        base.transform_filter("datum.best").mark_line(interpolate="step-after", color=SOFT, strokeWidth=1).encode(y=y),
-        above.mark_point(filled=True, size=90, opacity=1, stroke=PAPER).encode(y=y, color=colour, tooltip=tooltip),
-        below.mark_point(filled=True, size=90, opacity=1, shape="triangle-down").encode(
-            y=y, color=colour, tooltip=tooltip
-        ),
-        at_label.transform_filter("!datum.right").mark_text(align="left", dx=2),
-        at_label.transform_filter("datum.right").mark_text(align="right", dx=-2),
-    )
 
 
 def layers_plot(report: Report) -> Plot | None:

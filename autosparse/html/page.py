@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from autosparse.errors import MissingExtra
 from autosparse.html.theme import colour_variables, svg_rules
 from autosparse.packaged import __version__
-from autosparse.report import cells
+from autosparse.report import cells, speeds
 from autosparse.report.schema import Provenance, Report
 from autosparse.text import quoted, visible
 
@@ -31,10 +31,11 @@ def plots_of(report: Report) -> dict[str, Plot]:
     Raises:
         MissingExtra: the extra `plots` is not installed.
     """
-    charts, effort = _charts()
+    charts, frontier, effort = _charts()
     drawn = {
         "accuracy": charts.accuracy_plot(report),
-        "frontier": charts.frontier_plot(report),
+        "frontier": frontier.frontier_plot(report),
+        "frontier_seconds": frontier.seconds_plot(report),
         "layers": charts.layers_plot(report),
         "irp": effort.rounds_plot(report),
         "tuning": effort.trials_plot(report),
@@ -97,6 +98,7 @@ def report_page(report: Report, spec: str = "") -> str:
         accuracy=_accuracies(report),
         accuracy_note=_accuracy_note(report),
         emitted=_emitted(report),
+        emitted_notes=[*speeds.sentences(report.emitted, speeds.AGAIN)],
         sanity=_checks(report),
         warnings=report.warnings,
         provenance=_facts(report),
@@ -104,14 +106,14 @@ def report_page(report: Report, spec: str = "") -> str:
     )
 
 
-def _charts() -> tuple[Any, Any]:
+def _charts() -> tuple[Any, Any, Any]:
     try:
         import vl_convert  # noqa: F401
 
-        from autosparse.html import charts, effort_charts
+        from autosparse.html import charts, effort_charts, frontier_charts
     except ImportError as error:
         raise MissingExtra("plots need altair and vl-convert", "run `pip install 'autosparse[plots]'`") from error
-    return charts, effort_charts
+    return charts, frontier_charts, effort_charts
 
 
 def _policy(scripts: Sequence[str]) -> str:
@@ -165,11 +167,12 @@ def _accuracies(report: Report) -> _Table:
 
 def _accuracy_note(report: Report) -> str:
     several = any(len(values) > 1 for row in cells.rows_of(report) for values in row.cells)
-    return f"Test accuracy in %{', mean ± sd over seeds' * several}."
+    counted = cells.counted_interval(report)
+    return f"Test accuracy in %{', mean ± sd over seeds' * several}.{f' {counted}.' if counted else ''}"
 
 
 def _emitted(report: Report) -> _Table:
-    titles, rows = cells.verified(report.emitted)
+    titles, rows = speeds.verified(report.emitted)
     return _Table("exported models", titles, [_Row(row) for row in rows])
 
 

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from autosparse.backends import available_memory
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import describe_layers, explain_unprunable, in_mode, prunable_weights, state_of, total_of
-from autosparse.errors import AutosparseError, UsageError
+from autosparse.errors import AutosparseError, FitError, UsageError
 from autosparse.foreign_code import first_line
 from autosparse.lazy_torch import torch
 from autosparse.models._base import Shape, build_model
@@ -93,6 +94,7 @@ def network_facts(
         return _read(known, remembered)
     except (TypeError, KeyError):  # no stored facts, or those of another release
         pass
+    network = None
     with seeded(0), fits(label(name), shape):
         try:
             with torch.device("meta"), _nothing_drawn():
@@ -102,9 +104,22 @@ def network_facts(
             raise
         except Exception:  # some networks read their weights or activations, which have no numbers here
             facts = None
-        facts = facts or _trace(known, build_model(name, options, shape, classes), shape)
+        if facts is None:
+            _check_memory(name, network)
+            facts = _trace(known, build_model(name, options, shape, classes), shape)
     store.note(memory, asdict(facts))
     return facts
+
+
+def _check_memory(name: str, network: torch.nn.Module | None) -> None:
+    # Raise FitError for a network above the memory, as far as torch can count it on the meta device.
+    need = 4 * total_of(dict(network.named_parameters())) if network is not None else 0
+    if need > (memory := available_memory()):
+        sizes = f"{need / 2**30:,.1f} GiB, above {memory / 2**30:.1f} GiB of memory"
+        raise FitError(
+            f"the weights of model `{label(name)}` take {sizes}",
+            "choose a smaller network or a machine with more memory",
+        )
 
 
 def _on_paper(network: Any, shape: Shape) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from autosparse.plan.model import PURPOSES, Plan, Step
@@ -38,14 +38,17 @@ def urgency(steps: Iterable[Step], seconds: Mapping[str, float]) -> dict[str, fl
     return urgent
 
 
-def makespan(steps: Iterable[Step], seconds: Mapping[str, float], workers: int) -> float:
+def makespan(
+    steps: Iterable[Step], seconds: Mapping[str, float], workers: int, *, first: Collection[str] = ()
+) -> float:
     """Return the seconds until the last of `steps` is done, with `workers` that each take the most urgent ready step.
 
-    `seconds` are those of the steps to run, by name; inputs without seconds exist already.
+    `seconds` are those of the steps to run, by name; inputs without seconds exist already. The steps
+    named by `first` run already.
     """
     chosen = [step for step in steps if step.name in seconds]
     urgent = urgency(chosen, seconds)
-    chosen.sort(key=lambda step: -urgent[step.name])  # stable: else in the plan's order
+    chosen.sort(key=lambda step: (step.name not in first, -urgent[step.name]))  # stable: else in the plan's order
     positions = {step.name: number for number, step in enumerate(chosen)}
     needs = [{positions[name] for name in step.inputs.values() if name in positions} for step in chosen]
     serves: list[list[int]] = [[] for _ in chosen]

@@ -166,7 +166,8 @@ def excess_threads(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
     assert isinstance(target.threads, int), "excess_threads takes the plan of a resolved spec"
     if target.threads <= machine.cores or target.elsewhere:
         return []
-    text = f"this machine has {machine.cores} cores: {target.threads} threads are slower than one per core"
+    cores = f"{machine.cores} core{'s' * (machine.cores != 1)}"
+    text = f"this process may use {cores}: {target.threads} threads are slower than one per core"
     return [(text, "`--set target.threads=auto` uses all of them")]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,13 @@ from autosparse.report.finished import (
     find_missing,
 )
 from autosparse.report.folder import write_file
+from autosparse.report.mask_cost import describe_mask_costs
 from autosparse.report.provenance import describe_provenance
-from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, MaskCost, Report, Result, Verdict
+from autosparse.report.sanity import describe_sanity
+from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, Report, Result, Verdict
 from autosparse.report.scorer import copy_scorer, describe_scorer
-from autosparse.report.verdict import describe_sanity, is_chance, judge_results
+from autosparse.report.significance import accuracy_interval, is_chance
+from autosparse.report.verdict import judge_results
 from autosparse.report.warnings import describe_warnings, emissions, tag_of
 from autosparse.steps.emit import FailedEmission
 from autosparse.steps.init import InitResult
@@ -29,7 +31,7 @@ from autosparse.steps.irp import RoundResult
 from autosparse.steps.train import EvaluateResult
 
 _OF_NETWORK = ("kept", "total", "macs", "dense_macs", "effective_macs", "test_accuracy", "validation_accuracy")
-_OF_EMITTED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_accuracy")
+_OF_EMITTED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_accuracy", "speeds", "threads")
 
 
 def build_report(finished: Finished, outcome: Outcome, folder: Path | None = None) -> Report:
@@ -60,7 +62,7 @@ def build_report(finished: Finished, outcome: Outcome, folder: Path | None = Non
         cost=_cost(finished),
         warnings=describe_warnings(finished, failures, missing, [*results, *controls]),
         unprunable=_unprunable(finished),
-        mask_costs=_mask_costs(finished),
+        mask_costs=describe_mask_costs(finished),
         oracles=[method.name for method in plan.spec.methods if method.needs_rounds],
         sanity=describe_sanity(finished, results),
         verdicts=_verdicts(finished, results, controls),
@@ -68,7 +70,9 @@ def build_report(finished: Finished, outcome: Outcome, folder: Path | None = Non
         timeline=describe_timeline(finished),
         failures=failures,
         missing=missing,
-        chance=_chance(finished) if results else None,
+        chance=finished.test.chance if results else None,
+        test_images=finished.test.images if results else None,
+        validation_images=finished.validation.images if results else None,
     )
 
 
@@ -84,7 +88,7 @@ def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
     for step, cell, artifact, measured in emissions(finished):
         if isinstance(measured, FailedEmission):
             continue
-        latency, dense_latency = measured.latency["1"]
+        single = measured.speeds["1"]
         about = step.options
         named = f"{about['method']}-{cell.budget.replace(' ', '-')}-seed{about['seed']}"
         target = folder / "models" / named / tag_of(step).replace("%", "%25").replace("/", "%2F")
@@ -98,10 +102,10 @@ def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
                 sparsity=_sparsity(cell, EvaluateResult.read(finished.open(cell.evaluate))),
                 seed=about["seed"],
                 path=str(target.resolve()),
-                latency_ms=latency,
-                dense_latency_ms=dense_latency,
+                latency_ms=single.emitted_ms.median,
+                dense_latency_ms=single.dense_ms.median if single.dense_ms else None,
                 budget=cell.budget,
-                batch_latencies_ms=measured.latency,
+                runtime=measured.runtime,
                 without_gain=exporters[about["format"]].facts.get("gain", ""),
                 **{name: getattr(measured, name) for name in _OF_EMITTED},
             )
@@ -112,6 +116,7 @@ def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
 def _result(finished: Finished, cell: Cell) -> Result:
     network = EvaluateResult.read(finished.open(cell.evaluate))
     effective, nodes, channels = network.effective, network.nodes, network.channels
+    counted = accuracy_interval(network.test_accuracy, finished.test.images)
     return Result(
         method=cell.method,
         sparsity=_sparsity(cell, network),
@@ -121,6 +126,8 @@ def _result(finished: Finished, cell: Cell) -> Result:
         effective_nodes=None if nodes is None or channels is None else nodes / channels,
         paths=None if network.paths == "unknown" else network.paths,
         status=_status(finished, network),
+        test_accuracy_low=counted.low,
+        test_accuracy_high=counted.high,
         **{name: getattr(network, name) for name in _OF_NETWORK},
     )
 
@@ -128,12 +135,8 @@ def _result(finished: Finished, cell: Cell) -> Result:
 def _status(finished: Finished, network: EvaluateResult) -> str:
     if network.effective == 0:
         return "collapsed"
-    at_chance = is_chance(network.test_accuracy, finished.source.test_images, _chance(finished))
+    at_chance = is_chance(network.test_accuracy, finished.test.images, finished.test.chance)
     return "at chance" if at_chance else "trained"
-
-
-def _chance(finished: Finished) -> float:
-    return 100 / finished.source.classes
 
 
 def _unprunable(finished: Finished) -> dict[str, str]:
@@ -163,34 +166,8 @@ def _round(finished: Finished, step: Step) -> dict[str, Any]:
 def _cost(finished: Finished) -> dict[str, float]:
     cost: dict[str, float] = {}  # purpose -> compute cost in seconds, including cached steps
     for step in finished.steps():
-        cost[step.purpose] = round(cost.get(step.purpose, 0.0) + _seconds(finished, step.name), 3)
+        cost[step.purpose] = round(cost.get(step.purpose, 0.0) + finished.seconds(step.name), 3)
     return cost
-
-
-def _seconds(finished: Finished, name: str) -> float:
-    seconds: float = finished.open(name).descriptor.get("seconds", 0.0)
-    return seconds
-
-
-def _mask_costs(finished: Finished) -> list[MaskCost]:
-    plan = finished.plan
-    cells = [cell for cell in plan.cells if finished.has(cell.train)]
-    dense = [cell for cell in cells if cell.mask is None]
-    trainings = [_seconds(finished, cell.train) for cell in dense or cells]
-    training = statistics.median(trainings) if trainings else 0.0
-    times: dict[tuple[str, str], list[float]] = {}
-    for cell in plan.cells:
-        if cell.mask is None or cell.role == "control":
-            continue
-        inputs = plan.steps[cell.mask].inputs
-        steps = [cell.mask, *(name for role, name in inputs.items() if role.startswith(("round", "rewind")))]
-        if all(map(finished.has, steps)):
-            seconds = sum(_seconds(finished, name) for name in steps)
-            times.setdefault((cell.method, cell.budget), []).append(seconds)
-    means = {cell: statistics.fmean(masks) for cell, masks in times.items()}
-    return [
-        MaskCost(*cell, round(mean, 3), round(mean / training, 3) if training else None) for cell, mean in means.items()
-    ]
 
 
 def _verdicts(finished: Finished, results: Sequence[Result], controls: Sequence[Result]) -> list[Verdict]:
@@ -203,7 +180,7 @@ def _verdicts(finished: Finished, results: Sequence[Result], controls: Sequence[
         controls,
         {method.name for method in spec.methods if method.needs_rounds},
         {method.name for method in spec.methods if method.needs_scorer},
-        images=finished.source.test_images,
-        chance=_chance(finished),
+        images=finished.test.images,
+        chance=finished.test.chance,
         seeds=len(spec.seeds),
     )

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
-from autosparse.report.schema import Emitted, Missing, Report, Result
-from autosparse.text import literal, size, table, visible
+from autosparse.report.schema import Missing, Report, Result
+from autosparse.report.significance import Interval, accuracy_interval, mean_interval
+from autosparse.text import literal, table, visible
 
 TRAINED = "trained"
 USELESS = ("collapsed", "at chance")
@@ -34,6 +35,8 @@ class Row:
     statuses: Sequence[str]
     sound: Sequence[bool]
     """whether some network of a column is neither collapsed nor at chance"""
+    intervals: Sequence[Interval | None]
+    """means and their 95 % confidence intervals"""
 
     @property
     def title(self) -> str:
@@ -107,7 +110,9 @@ def _rows(report: Report, *, control: bool) -> Iterator[Row]:
             for label, cell in zip(columns, at, strict=True)
         ]
         sound = [TRAINED in states.get(cell, ()) for cell in at]
-        yield Row(method, cells, control, control or method == "dense" or method in report.oracles, statuses, sound)
+        intervals = [mean_interval(values, report.test_images or 0) if values else None for values in cells]
+        apart = control or method == "dense" or method in report.oracles
+        yield Row(method, cells, control, apart, statuses, sound, intervals)
 
 
 def by_cell(results: Iterable[Result], split: str = "test_accuracy") -> dict[tuple[str, str], dict[int, float]]:
@@ -155,6 +160,17 @@ def best_of(rows: Sequence[Row], column: int) -> float:
     return max(means, default=math.inf)
 
 
+def counted_interval(report: Report) -> str:
+    """Return the 95 % interval of the best network at the strictest budget in words; empty without a trained one."""
+    columns, rows = columns_of(report), rows_of(report)
+    best = best_of(rows, len(columns) - 1) if columns else math.inf
+    if not math.isfinite(best) or not report.test_images:
+        return ""
+    interval = accuracy_interval(best, report.test_images)
+    counted = f"{report.test_images:,} test image{'s' * (report.test_images != 1)}"
+    return f"95 % interval of counting {counted}: {best:.1f} is {interval.low:.1f} to {interval.high:.1f}"
+
+
 def ranked(report: Report, label: str = "") -> list[str]:
     """Return methods, best first, at one budget or by the mean over all; last those without a result."""
     accuracies: dict[str, list[float]] = {}
@@ -190,43 +206,52 @@ def rounds_by_source(report: Report) -> dict[str, list[Mapping[str, Any]]]:
 
 @dataclass(frozen=True)
 class Point:
-    """Method within a budget: its mask cost, in trainings of the network, and its test accuracy in percent.
+    """Method within a budget: its mask cost in dense trainings and in seconds, and its test accuracy in percent.
 
-    Both are means over seeds. `best` is true if no method with masks as cheap or cheaper is as accurate, and it is
-    above chance.
+    All are means over seeds. `best` is true if no method with masks as cheap or cheaper, in trainings, is as accurate.
     """
 
     method: str
     trainings: float
+    seconds: float
     accuracy: float
     best: bool
 
 
 def frontier(report: Report, budget: str) -> list[Point]:
-    """Return the methods of a report within one budget, cheapest first, without those with untimed masks.
+    """Return the methods of a report within one budget, cheapest first, without those of unknown cost.
 
-    Costs are compared as printed, in hundredths of a training: smaller differences are noise.
+    Methods without a network above chance are left out. Costs are counted, so that they are compared exactly.
     """
     costs = {
-        cost.method: round(cost.trainings, 2)
+        cost.method: (cost.trainings, cost.seconds)
         for cost in report.mask_costs
-        if cost.budget == budget and cost.trainings is not None
+        if cost.budget == budget and cost.trainings is not None and _is_cost(cost.trainings) and _is_cost(cost.seconds)
     }
     accuracies = by_cell(report.results)
-    means = {name: fmean(accuracies[name, budget].values()) for name in costs if (name, budget) in accuracies}
-    order = sorted(means, key=lambda method: (costs[method], -means[method]))
     states = statuses_by_cell(report.results)
-    sound = {name for name in means if TRAINED in states[name, budget]}
+    sound = [name for name in costs if TRAINED in states.get((name, budget), ())]
+    means = {name: fmean(accuracies[name, budget].values()) for name in sound}
     points: list[Point] = []
-    for method in order:
-        best = method in sound and all(point.accuracy < means[method] for point in points)
-        points.append(Point(method, costs[method], means[method], best))
+    for method in sorted(means, key=lambda method: (costs[method][0], -means[method])):
+        best = all(point.accuracy < means[method] for point in points)
+        points.append(Point(method, *costs[method], means[method], best))
     return points
+
+
+def untrained(report: Report, budget: str) -> list[str]:
+    """Return the methods within one budget whose networks all collapsed or are at chance."""
+    states = statuses_by_cell(report.results)
+    return [method for (method, label), each in states.items() if label == budget and TRAINED not in each]
+
+
+def _is_cost(value: float) -> bool:
+    return 0 <= value < math.inf
 
 
 _COLUMNS = (
     "method", "budget", "sparsity", "seed", "kept", "total", "effective_sparsity", "macs", "dense_macs",
-    "effective_macs", "test_accuracy", "validation_accuracy",
+    "effective_macs", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "validation_accuracy",
 )  # fmt: skip
 
 
@@ -258,26 +283,3 @@ def report_markdown(report: Report) -> str:
 def _written(network: Result | Missing, name: str) -> object:
     value = getattr(network, name, "")
     return visible(value) if isinstance(value, str) else value
-
-
-def verified(emitted: Sequence[Emitted]) -> tuple[list[str], list[list[str]]]:
-    """Return the titles and rows of a table of emitted models."""
-    batches = list(dict.fromkeys(count for model in emitted for count in model.batch_latencies_ms))
-    rows = [
-        [
-            model.format,
-            f"{model.sparsity:g}",
-            size(model.bytes),
-            f"{model.dense_bytes / model.bytes:.3g}×",
-            *(f"{pair[1] / pair[0]:.2f}×" if pair else "" for pair in map(model.batch_latencies_ms.get, batches)),
-            f"{model.max_abs_error:.2g}",
-            f"{model.test_accuracy:.2f}",
-        ]
-        for model in emitted
-    ]
-    return ["format", "sparsity", "size", "smaller", *map(images_at_once, batches), "max abs error", "test"], rows
-
-
-def images_at_once(count: str) -> str:
-    """Return a batch size in words."""
-    return f"{count} image{'s' * (count != '1')}"

@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from autosparse.datasets import Source
 from autosparse.plan.model import Cell, Plan, Step
 from autosparse.report.schema import Failure, LayerShare, Made, Missing, Profile
 from autosparse.steps._base import StepResult
+from autosparse.steps.data import DataResult
 from autosparse.steps.train import EvaluateResult
 from autosparse.store import Artifact, Store
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images that accuracies are counted on: their number, and the accuracy of the best constant guess in percent."""
+
+    images: int
+    chance: float
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,11 @@ class Finished:
         step = self.plan.steps[name]
         return self.store.open(step.operation, step.key)
 
+    def seconds(self, name: str) -> float:
+        """Return the seconds that a step took, in this run or an earlier one."""
+        seconds: float = self.open(name).descriptor.get("seconds", 0.0)
+        return seconds
+
     def steps(self) -> Iterator[Step]:
         """Yield the steps that have an artifact, in the plan's order."""
         return (step for step in self.plan.steps.values() if step.name not in self.absent)
@@ -54,7 +69,28 @@ class Finished:
     @property
     def source(self) -> Source:
         """Dataset with the test images of the accuracies."""
-        return self.plan.sources[self.plan.steps[self.plan.cells[0].evaluate].inputs["data"]]
+        return self.plan.sources[self._data]
+
+    @cached_property
+    def test(self) -> ImageSet:
+        """Test images. Chance is the share of their commonest class; without labels in the store, equal shares."""
+        return self._image_set("test", self.source.test_images)
+
+    @cached_property
+    def validation(self) -> ImageSet:
+        """Validation images, as `test`."""
+        return self._image_set("validation", self.source.validation_images)
+
+    @property
+    def _data(self) -> str:
+        return self.plan.steps[self.plan.cells[0].evaluate].inputs["data"]
+
+    def _image_set(self, split: str, planned: int) -> ImageSet:
+        step = self.plan.steps[self._data]
+        known = self.store.has(step.operation, step.key)
+        if known and (counts := DataResult.read(self.open(step.name)).class_counts(split)):
+            return ImageSet(sum(counts), 100 * max(counts) / sum(counts))
+        return ImageSet(planned, 100 / max(1, self.source.classes))
 
 
 LEAST = 1e-3

@@ -8,6 +8,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from autosparse.exporters import Speed
+from autosparse.report.significance import Difference
+
 SCHEMA_VERSION = 1
 
 
@@ -36,26 +39,34 @@ class Result:
     paths: float | None
     """natural logarithm of the number of paths from input to output; None also without any path"""
     status: str
-    """`collapsed` without a path from input to output, `at chance` within the noise of guessing, else `trained`"""
+    """`collapsed` without a path from input to output, `at chance` if not significantly above it, else `trained`"""
+    test_accuracy_low: float
+    """this and the next one are the ends of the 95 % interval of counting the test images; seeds add to it"""
+    test_accuracy_high: float
 
 
 @dataclass(frozen=True)
 class MaskCost:
-    """Mask cost of a method in seconds, with the rounds of IRP that it needs; the mean over seeds.
+    """Mask cost of a method, with the rounds of IRP that it needs; the mean over seeds.
 
-    `trainings` is the cost in trainings of the dense network, or of the pruned ones in a run without a dense one; None
-    where these were not timed. A learned scorer is shared, and part of `cost`.
+    `trainings` is the counted work in trainings of the dense network by the recipe of the spec, the same on every
+    machine; None where the data are unknown. It is the ratio of `macs`, multiply-adds; `steps` are training steps, and
+    `images` count once for each step, gradient or evaluation. `seconds` are measured. A learned scorer is shared, and
+    part of `cost`.
     """
 
     method: str
     budget: str
     seconds: float
     trainings: float | None
+    steps: int | None
+    images: int | None
+    macs: int | None
 
 
 @dataclass(frozen=True)
 class Emitted:
-    """Emitted model; latencies are those of one image."""
+    """Emitted model; `latency_ms` and `dense_latency_ms` are medians for one image, in one runtime."""
 
     format: str
     method: str
@@ -64,7 +75,8 @@ class Emitted:
     path: str
     bytes: int
     latency_ms: float
-    dense_latency_ms: float
+    dense_latency_ms: float | None
+    """latency of the dense network; None if the runtime does not open it"""
     max_abs_error: float
     budget: str
     max_rel_error: float
@@ -72,8 +84,11 @@ class Emitted:
     test_accuracy: float
     """accuracy in float32, after a reload in another process"""
     dense_bytes: int
-    batch_latencies_ms: Mapping[str, Sequence[float]]
-    """batch size -> latencies of the emitted model, and of the same network without zeros"""
+    runtime: str
+    """program that computed the model and the dense network"""
+    threads: int
+    speeds: Mapping[str, Speed]
+    """batch size -> latencies, speed-up in the runtime, and the runtime's gain over PyTorch eager mode"""
     without_gain: str
     """reason why it may be no faster"""
 
@@ -165,10 +180,10 @@ class Sanity:
     chosen_from: Mapping[str, float]
     """candidates of `best`: method -> validation accuracy, the criterion of the choice"""
     noise: float
-    """standard deviation of one network's test accuracy"""
+    """standard deviation of one network's test accuracy, at least that of counting the test images"""
     noise_from: str
     noticeable: float
-    """least difference that counts: twice the noise of a difference between means"""
+    """least difference that counts: twice the noise of a difference between means, at least that of counting"""
     checks: Sequence[Checked]
 
 
@@ -176,19 +191,23 @@ class Sanity:
 class Verdict:
     """Verdict on a method within a budget, in words and numbers; accuracies in percent are means over seeds.
 
-    `baseline` is the best one on validation images, `noise` that of the difference from `shuffled`. `closed` is the
-    share of the gap between baseline and oracle that the method closes; None where either is within the noise. A
-    collapsed network and one at chance get no verdict: only `accuracy` and `words`.
+    Networks that collapsed or are at chance are left out: of the method, and as its references. `baseline` is the best
+    one on validation images. `closed` is the share of the gap between baseline and oracle that the method closes; None
+    where either is not significantly better than the baseline. Without a trained network of the method only `accuracy`
+    and `words` are set.
     """
 
     budget: str
     accuracy: float
     shuffled: float | None
+    shuffled_difference: Difference | None
+    """the method minus its own layer quotas, shuffled"""
     baseline: str | None
     baseline_accuracy: float | None
+    baseline_difference: Difference | None
+    """the method minus the best baseline"""
     oracle: float | None
     closed: float | None
-    noise: float | None
     words: str
 
 
@@ -259,7 +278,10 @@ class Report:
     missing: Sequence[Missing]
     """networks without a result because a step failed"""
     chance: float | None
-    """accuracy of guessing in percent; None without results"""
+    """accuracy in percent of the best constant guess on the test images; None without results"""
+    test_images: int | None
+    """this and the next one count the images behind accuracies; None without results"""
+    validation_images: int | None
 
     def json(self) -> dict[str, Any]:
         return asdict(self)

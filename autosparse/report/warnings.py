@@ -13,7 +13,7 @@ from autosparse.plan.model import Cell, Step
 from autosparse.report.cells import TRAINED, USELESS, missing_by_cell, statuses_by_cell
 from autosparse.report.finished import Finished
 from autosparse.report.schema import Failure, Missing, Result
-from autosparse.report.verdict import counting_noise
+from autosparse.report.significance import accuracy_interval, counting_noise
 from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
 from autosparse.steps.label import LabelResult
 from autosparse.steps.mask import MaskResult
@@ -179,16 +179,33 @@ def _messages(network: Examined) -> tuple[str, ...]:
     return (first.message,) if first.kind == "network" else tuple(finding.message for finding in network.findings)
 
 
+_WIDE = 5.0  # points: an accuracy that is known less precisely gets a warning
+
+
 def _noise(finished: Finished, results: Sequence[Result]) -> Iterator[str]:
-    number = len(finished.plan.spec.seeds)
+    seeds = len(finished.plan.spec.seeds)
     trained = [result.test_accuracy for result in results if result.status == TRAINED]
-    if number >= 3 or not trained:
+    yield from describe_noise(trained, seeds, finished.test.images)
+
+
+def describe_noise(accuracies: Sequence[float], seeds: int, images: int) -> Iterator[str]:
+    """Yield sentences on the noise of counting test images: of differences, and of accuracies on a small test set.
+
+    `accuracies` are those of trained networks. Three seeds or more show the noise of differences themselves.
+    """
+    if not accuracies:
         return
-    images = finished.source.test_images
-    noise = counting_noise(statistics.median(trained), images)
-    seeds = "one seed" if number == 1 else f"{number} seeds"
-    gain = "mean ± sd" if number == 1 else "a reliable sd"
-    yield (
-        f"{seeds}, {images:,} test images: differences below about {noise:.1f} points are noise, "
-        f"and seeds add to it; set `seeds: [0, 1, 2]` for {gain}"
-    )
+    middle, counted = statistics.median(accuracies), f"{images:,} test image{'s' * (images != 1)}"
+    best = accuracy_interval(max(accuracies), images)
+    if max(one.high - one.low for one in (best, accuracy_interval(middle, images))) > 2 * _WIDE:
+        yield (
+            f"{counted}: an accuracy of {best.mean:.4g} % may be {best.low:.0f} % to {best.high:.0f} %; "
+            f"hold out more images for testing"
+        )
+    if seeds < 3:
+        noise, number = counting_noise(middle, images), "one seed" if seeds == 1 else f"{seeds} seeds"
+        gain = "mean ± sd" if seeds == 1 else "a reliable sd"
+        yield (
+            f"{number}, {counted}: differences below about {noise:.1f} points are noise, "
+            f"and seeds add to it; set `seeds: [0, 1, 2]` for {gain}"
+        )

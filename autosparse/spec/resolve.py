@@ -31,7 +31,7 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
     """Replace `auto` and defaults from other sections by explicit values, which determine the cache keys."""
     target, irp, tuning, sanity = spec.target, spec.irp, spec.tuning, spec.sanity
     device = _given(target.device, machine.devices[0])
-    threads = max(1, machine.cores // _given(target.workers, 1))
+    threads = max(1, min(machine.threads, machine.cores // _given(target.workers, 1)))
     precision = "bfloat16" if machine.bfloat16(device) else "float32"
     recipe: Any = irp.training or spec.training
     epochs = _given(irp.epochs, recipe.epochs)

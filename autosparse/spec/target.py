@@ -98,7 +98,10 @@ class Target(Section):
     ] = 1
     threads: Annotated[
         Annotated[int, Ge(1), Le(1024)] | Literal["auto"],
-        about("number of CPU threads; auto: all usable cores, divided by `workers` if that is set"),
+        about(
+            "number of CPU threads of a step; auto: the usable cores divided by `workers`, or the number that finishes "
+            "the plan first if `workers` is auto too; a step uses fewer while other processes want the cores"
+        ),
     ] = "auto"
     workers: Annotated[
         Annotated[int, Ge(1), Le(256)] | Literal["auto"],

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
-from autosparse.backends import available_memory
+from autosparse.backends import available_memory, free_processes, usable_cores
 from autosparse.core.evidence import Batch, Evidence
 from autosparse.core.images import Images, epoch
 from autosparse.core.torch_compat.memory_layout import images_for
@@ -24,6 +24,7 @@ from autosparse.steps.init import InitResult, find_model
 from autosparse.store import Artifact
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+_READERS = 4  # processes that read images from disk
 
 
 def choose(registry: Registry[Function], choice: Mapping[str, Any]) -> Callable[..., Any]:
@@ -83,11 +84,15 @@ def load_images(artifact: Artifact, split: str, device: torch.device, *, stream:
     data = DataResult.read(artifact)
     size = sum(artifact.files[f"{name}.safetensors"]["bytes"] for name in data.shards(split))
     in_memory = not stream and (not size or 2 * size <= free_memory(device))
-    readers = (
-        0 if in_memory or device.type == "cpu" else 4
-    )  # training on a CPU is slower than a disk; on a GPU it is not
+    # Training on a CPU is slower than a disk; on a GPU it is not.
+    readers = 0 if in_memory or device.type == "cpu" else disk_readers(usable_cores().value, free_processes())
     pixels, labels = data.images(split, in_memory=in_memory)
     return Images(pixels, labels, data.statistics["mean"], data.statistics["spread"], readers).to(device)
+
+
+def disk_readers(cores: int, processes: int | None) -> int:
+    """Return the number of processes that read images from disk, each with a few threads, within the limits."""
+    return min(_READERS, cores, _READERS if processes is None else processes // (2 * _READERS))
 
 
 def free_memory(device: torch.device) -> int:

@@ -44,6 +44,13 @@ class DataResult(StepResult):
         """Return the files that hold a split's pixels apart from its labels, in order."""
         return sorted(name.removesuffix(".safetensors") for name in self.artifact.files if name.startswith(f"{split}-"))
 
+    def class_counts(self, split: str) -> list[int]:
+        """Return the number of a split's images in each class, up to the last class that has any."""
+        labels = self.artifact.array(split, "labels")
+        self.require(labels.ndim == 1 and labels.dtype.kind in "iu", f"{split}.safetensors: `labels` is not one row")
+        counts: list[int] = numpy.bincount(labels).tolist()
+        return counts
+
     def images(self, split: str, *, in_memory: bool) -> tuple[torch.Tensor | RowReader, torch.Tensor]:
         """Return pixels, uint8 `[images, height, width, channels]`, which may stay on disk, and labels, `[images]`."""
         files = self.shards(split) or [split]

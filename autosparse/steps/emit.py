@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 from autosparse.backends import EVALUATION_BATCH
@@ -12,7 +13,7 @@ from autosparse.core.graph.shrink import are_close
 from autosparse.core.torch_compat.memory_layout import lay_out
 from autosparse.core.weights import load_state, sparsity_of
 from autosparse.errors import StepError
-from autosparse.exporters import Model, exporters
+from autosparse.exporters import Model, Speed, exporters, runtime_of
 from autosparse.lazy_torch import torch
 from autosparse.steps._base import Context, StepResult, operations
 from autosparse.steps.context import build_network, images_of
@@ -20,9 +21,9 @@ from autosparse.steps.data import DataResult
 from autosparse.steps.init import InitResult, find_model
 from autosparse.steps.mask import MaskResult
 from autosparse.steps.train import EvaluateResult, TrainResult
-from autosparse.steps.verify_export import outputs_of, reload
+from autosparse.steps.verify_export import outputs_of, reload, running
 from autosparse.steps.workload import Facts, Workload
-from autosparse.store import Artifact, dump_tensors
+from autosparse.store import Artifact, canonical, dump_tensors
 
 _CARD = 8_000  # bytes of a model card
 
@@ -48,13 +49,15 @@ class EmitResult(StepResult):
     max_abs_error: float
     max_rel_error: float
     test_accuracy: float
-    latency: dict[str, tuple[float, float]]
-    """batch size -> milliseconds of the model and of the dense network"""
+    runtime: str
+    """program that computed the model and the dense network"""
+    speeds: dict[str, Speed]
+    """batch size -> latencies and speed-up"""
     threads: int
 
     def check(self) -> None:
-        """Require the latency for one image."""
-        self.require("1" in self.latency, "measured.json: `latency` of 1 image is missing")
+        """Require the speed for one image."""
+        self.require("1" in self.speeds, "measured.json: `speeds` of 1 image is missing")
 
 
 def read_emission(artifact: Artifact) -> EmitResult | FailedEmission:
@@ -76,10 +79,12 @@ def emit_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
             "bytes": 2 * size + facts.state_bytes + 2 * data,
         },
         (
-            {"data": 3 * data, "bytes": 5 * facts.state_bytes},
-            {"data": data, "bytes": 5 * facts.state_bytes, "forward": min(images, EVALUATION_BATCH)},
+            # The files of the dense network too, and in the other process the dense network in both runtimes.
+            {"data": 3 * data, "bytes": 7 * facts.state_bytes},
+            {"data": data, "bytes": 8 * facts.state_bytes, "forward": min(images, EVALUATION_BATCH)},
         ),
         size + _CARD + 150 * len(facts.network.layers),
+        counted=facts.evaluated(2 * images),
     )
 
 
@@ -101,6 +106,7 @@ def emit(
 
     If the network has no model of that format, or one with other outputs, no files remain and it holds the reason.
     """
+    running()  # the verifying process imports torch while this one writes the model
     start, evaluated = InitResult.read(context.inputs["init"]), EvaluateResult.read(context.inputs["evaluate"])
     statistics = DataResult.read(context.inputs["data"]).statistics
     about = {
@@ -113,19 +119,14 @@ def emit(
         "images": {name: tensor.tolist() for name, tensor in statistics.items()},
         "accuracy": evaluated.json(),
     }
-    model = Model(
-        TrainResult.read(context.inputs["train"]).state,
-        MaskResult.read(context.inputs["mask"]).masks,
-        lambda: build_network(context),
-        start.shape,
-        about={**about, **_made(context)},
-    )
+    trained = _Trained.of(context)
+    model = replace(trained.model, about={**about, **_made(context)})
     measured: EmitResult | FailedEmission
     try:
         files = exporters[format].function(model, **(options or {}))
         for file, data in files.items():
             context.output.write(file, data)
-        measured = _measure(context, format, model, files)
+        measured = _measure(context, format, trained, files)
     except ValueError as error:  # no such model of this network, or on this machine
         for file in [*context.output.files]:
             context.output.remove(file)
@@ -154,41 +155,76 @@ def _made(context: Context) -> dict[str, Any]:
     }
 
 
-def _measure(context: Context, format: str, model: Model, files: Mapping[str, bytes]) -> EmitResult:
+@dataclass(frozen=True)
+class _Trained:
+    """A pruned network, equal to others with the same bytes; its formats share the outputs and the model's memo."""
+
+    digests: str
+    context: Context = field(compare=False, repr=False)
+
+    @staticmethod
+    @lru_cache(maxsize=1)
+    def _known(trained: _Trained) -> _Trained:
+        return trained
+
+    @classmethod
+    def of(cls, context: Context) -> _Trained:
+        """Return the network of a step's inputs; the same object for consecutive formats of one network."""
+        roles, placement = ("data", "init", "mask", "train"), context.placement
+        files = {role: (context.inputs[role].key, context.inputs[role].files) for role in roles}
+        setting = [placement.device, placement.threads, placement.evaluation_batch]
+        return cls._known(cls(canonical([files, setting]), context))
+
+    @cached_property
+    def model(self) -> Model:
+        """The model, without a card's content."""
+        context = self.context
+        state, masks = TrainResult.read(context.inputs["train"]).state, MaskResult.read(context.inputs["mask"]).masks
+        shape = InitResult.read(context.inputs["init"]).shape
+        return Model(state, masks, lambda: build_network(context), shape)
+
+    @cached_property
+    def expected(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Outputs for the test images, and their labels."""
+        return self.outputs_with(self.model.state)
+
+    def outputs_with(self, state: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the outputs of the network with another state, and the labels."""
+        network = load_state(build_network(self.context), state).cpu().eval()
+        images = images_of(self.context, "test", torch.device("cpu"))
+        return outputs_of(network, lay_out(network, images), self.context.placement.evaluation_batch), images.labels
+
+
+def _measure(context: Context, format: str, trained: _Trained, files: Mapping[str, bytes]) -> EmitResult:
     # Measurements of the files in another process. Raises ValueError for outputs outside the tolerance.
     start, facts = InitResult.read(context.inputs["init"]), exporters[format].facts
     name, given = find_model(context, start.model)
     described = {"name": name, "options": given, "shape": start.shape, "classes": start.classes}
-    emitted, latencies = reload(context.output.folder, format, described, context.inputs["data"], context.placement)
-    images = images_of(context, "test", torch.device("cpu"))
-    expected = _outputs(context, model.state, images)
+    emitted, speeds = reload(context.output.folder, format, described, context.inputs["data"], context.placement)
+    (expected, labels), state = trained.expected, trained.model.state
     difference = (expected - emitted).abs()
     if not bool(emitted.isfinite().all()):
         raise ValueError("after a reload its outputs are not finite")
     if facts["exact"]:
         # Rounded values differ: compare with the network that has the rounded values.
-        state = facts["read"](files).state
-        same = all(torch.equal(tensor, state[name]) for name, tensor in model.state.items())
-        opened = expected if same else _outputs(context, state, images)
+        written = facts["read"](files).state
+        same = all(torch.equal(tensor, written[name]) for name, tensor in state.items())
+        opened = expected if same else trained.outputs_with(written)[0]
         if (error := float((opened - emitted).abs().max())) != 0:
             raise StepError(f"the emitted {format} model differs after a reload by {error}")
     elif not are_close(expected, emitted):
         raise ValueError(f"after a reload its outputs differ by {float(difference.max()):.2g}")
-    right = emitted.argmax(dim=1) == images.labels
+    right = emitted.argmax(dim=1) == labels
     return EmitResult(
         bytes=sum(map(len, files.values())),
-        dense_bytes=len(dump_tensors(model.state)),
+        dense_bytes=len(dump_tensors(state)),
         max_abs_error=float(difference.max()),
         max_rel_error=float(difference.max() / expected.abs().max().clamp_min(1e-30)),
         test_accuracy=100 * int(right.sum()) / len(right),
-        latency=latencies,
+        runtime=runtime_of(format).name,
+        speeds=speeds,
         threads=context.placement.threads,
     )
-
-
-def _outputs(context: Context, state: Mapping[str, torch.Tensor], images: Any) -> torch.Tensor:
-    network = load_state(build_network(context), state).cpu().eval()
-    return outputs_of(network, lay_out(network, images), context.placement.evaluation_batch)
 
 
 def _origin(descriptor: Any) -> dict[str, Any]:

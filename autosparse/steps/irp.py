@@ -61,16 +61,18 @@ def irp_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     training = training_workload(options, facts)
     validated = facts.source.validation_images
     units = {**training.units, "forward": validated, "select": facts.network.total}
-    about = dict(training.about)
+    about, counted = dict(training.about), training.counted + facts.evaluated(validated)
     if options["rank_by"] == "snip":
         about["rank_by"], units["gradient"] = "snip", RANK_IMAGES
+        counted += facts.differentiated(min(RANK_IMAGES, facts.source.train_images))
     after = {
         "data": facts.training_bytes,
         "bytes": 7 * 4 * facts.network.parameters,
         "forward": min(validated, EVALUATION_BATCH),
     }
     size = 5 * facts.network.total + LINE
-    return replace(training, about=about, units=units, memory=(*training.memory, after), disk_bytes=size)
+    phases = (*training.memory, after)
+    return replace(training, about=about, units=units, memory=phases, disk_bytes=size, counted=counted)
 
 
 @operations.register(
@@ -149,7 +151,8 @@ def rewind_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     images = float(options["steps"] * facts.batch_of(recipe))
     compiled = {"compiled": images} if facts.kernels == "compiled" else {}
     about = {"shape": list(facts.source.shape), "batch": recipe["batch"], **compiled}
-    return replace(training, about=about, amount=images, units={**training.units, **facts.training_units(images)})
+    units = {**training.units, **facts.training_units(images)}
+    return replace(training, about=about, amount=images, units=units, counted=facts.trained(recipe, options["steps"]))
 
 
 @operations.register(result=RewindResult, cost=rewind_cost, spec_paths={"steps": "irp.rewind_to", "seed": "seeds"})

@@ -111,6 +111,7 @@ def label_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
         facts.network.total + example_bytes(facts, times) + LINE,
         batch=recipe["batch"],
         precision=recipe["precision"],
+        counted=(facts.described(options["features"], images) + facts.trained(recipe, about.get("warm_up", 0))) * times,
     )
 
 
@@ -186,7 +187,11 @@ def _warmed_up(network: Evidence, recipe: Recipe, steps: int) -> Evidence:
         raise kind(f"warming up the network: {error}", "lower `irp.training.lr`") from error
 
 
+def example_rows(facts: Facts, rounds: int) -> int:
+    """Return the number of examples of a network that is described at this number of rounds."""
+    return sum(min(EXAMPLES, rounds * layer.size) for layer in facts.network.layers)
+
+
 def example_bytes(facts: Facts, rounds: int) -> int:
     """Return the bytes of the examples of a network that is described at this number of rounds."""
-    rows = sum(min(EXAMPLES, rounds * layer.size) for layer in facts.network.layers)
-    return 4 * (facts.columns + 1) * rows
+    return 4 * (facts.columns + 1) * example_rows(facts, rounds)

@@ -27,8 +27,10 @@ from autosparse.steps._base import Context, StepResult, operations, read_masks
 from autosparse.steps.context import choose, gather_evidence, generator, on_device
 from autosparse.steps.irp import RoundResult
 from autosparse.steps.scorer import ScorerResult, make_scorer
-from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Facts, Workload
+from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Counted, Facts, Workload
 
+_REPAIR = 20  # passes of a repair: a few for each disconnected part
+_HESSIAN_SECONDS = 2.5  # seconds of a Hessian product over those of a gradient: measured
 _BY_LAYER = ("effective", "nodes", "channels", "paths_through")
 
 
@@ -92,7 +94,8 @@ def mask_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     scorings = rounds + ("repair" in method)
     images = min(criterion["options"].get("images", 0), facts.source.train_images)
     microbatch = math.ceil(min(images, SAMPLE_BATCH) / criterion["options"].get("parts", 1))
-    gradients, described = scores.get("gradients", 0), bool(scores.get("features"))
+    products, described = scores.get("hessian_products", 0), bool(scores.get("features"))
+    gradients = scores.get("gradients", 0) + _HESSIAN_SECONDS * products
     recipe = options.get("training", UNTRAINED)
     warm_up = facts.warm_up if scores.get("needs_scorer") else 0
     step_cost = schedules[schedule["name"]].facts.get("step_cost")
@@ -111,7 +114,7 @@ def mask_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
             # The diagnosis takes three passes; reconnecting, a few for each disconnected part.
             "flow": rounds * (scores.get("flows", 0) + layer_flows)
             + 3
-            + (20 if "repair" in method else 0)
+            + (_REPAIR if "repair" in method else 0)
             + (scorings * facts.feature_flows if described else 0),
             "features": scorings * scores.get("features", 0) * facts.network.total,
             "predict": scorings * facts.network.total * bool(scores.get("needs_scorer")),
@@ -120,7 +123,7 @@ def mask_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
         },
         (
             {"data": 3 * data, "bytes": facts.state_bytes},
-            {"data": data, "bytes": held, "gradient": microbatch * min(2, math.ceil(gradients))},
+            {"data": data, "bytes": held, "gradient": microbatch * (2 if products else min(1, math.ceil(gradients)))},
             {"data": data, "bytes": held + (facts.feature_bytes if described else 0)},
             {"data": facts.with_border(recipe["crop"]), "bytes": 3 * held * bool(batch), "train": batch},
             {"data": data, "bytes": held + 32 * facts.network.total},  # paths are counted in float64
@@ -128,7 +131,25 @@ def mask_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
         facts.network.total + LINE + 240 * len(facts.network.layers),
         batch=recipe["batch"],
         precision=recipe["precision"],
+        counted=_counted(method, scores, facts, recipe, images),
     )
+
+
+def _counted(
+    method: Mapping[str, Any], scores: Mapping[str, Any], facts: Facts, recipe: Mapping[str, Any], images: int
+) -> Counted:
+    # Scorings with their warm-up, training between rounds, and passes of ones; the diagnosis makes no mask.
+    rounds: int = method["schedule"]["options"].get("rounds", 1)
+    scorings = rounds + ("repair" in method)
+    if scores.get("needs_scorer"):
+        scoring = facts.described(facts.groups, images) + Counted(macs=facts.network.total * facts.predicted)
+        scoring += facts.trained(recipe, facts.warm_up)
+    else:
+        gradients, products = scores.get("gradients", 0), scores.get("hessian_products", 0)
+        scoring = facts.differentiated(images, gradients, products) + facts.passes_of_ones(scores.get("flows", 0))
+    per_layer = selections[method["selection"]["name"]].facts.get("flows_per_layer", 0)
+    passes = rounds * per_layer * len(facts.network.layers) + (_REPAIR if "repair" in method else 0)
+    return scoring * scorings + facts.trained(recipe, training_steps(method)) + facts.passes_of_ones(passes)
 
 
 @operations.register(

@@ -15,7 +15,7 @@ from autosparse.steps._base import Context, StepResult, operations
 from autosparse.steps.context import build_network, generator, images_of, load_network, not_finite, on_device
 from autosparse.steps.mask import MaskResult, make_masks, mask_cost, takes_training
 from autosparse.steps.train import EvaluateResult, evaluate_cost
-from autosparse.steps.workload import LINE, Facts, Workload, sum_units, training_workload
+from autosparse.steps.workload import LINE, Facts, Workload, sum_counted, sum_units, training_workload
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ def sanity_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
         ]
         times = 2 if check == "invert" else 1
         units = {unit: times * max(mask.units[unit] for mask in masks) for unit in masks[0].units}
-        parts.append(replace(masks[0], units=units, memory=tuple(phase for mask in masks for phase in mask.memory)))
+        counted = max((mask.counted for mask in masks), key=lambda work: work.macs) * times
+        memory = tuple(phase for mask in masks for phase in mask.memory)
+        parts.append(replace(masks[0], units=units, memory=memory, counted=counted))
     return Workload(
         {"check": check, "candidates": sorted(options["candidates"]), "training": recipe},
         sum_units(parts),
@@ -66,6 +68,7 @@ def sanity_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
         batch=recipe["batch"],
         precision=recipe["precision"],
         kernels=facts.kernels,
+        counted=sum_counted(part.counted for part in parts),
     )
 
 

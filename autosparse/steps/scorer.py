@@ -24,7 +24,7 @@ from autosparse.steps._base import Context, KeyedChoice, StateResult, operations
 from autosparse.steps.context import choose, generator, not_finite
 from autosparse.steps.label import ROUNDS, LabelResult, example_bytes
 from autosparse.steps.study import TuneResult
-from autosparse.steps.workload import Facts, Workload
+from autosparse.steps.workload import Counted, Facts, Workload
 from autosparse.store import file_digest, load_tensors
 
 
@@ -51,6 +51,7 @@ def scorer_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
         ({"bytes": 3 * examples},),
         30_000,
         runs_network=False,
+        counted=Counted(macs=facts.learned),
     )
 
 

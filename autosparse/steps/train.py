@@ -120,6 +120,7 @@ def evaluate_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
         ),
         2 * LINE + 260 * len(facts.network.layers),
         precision=options["precision"],
+        counted=facts.evaluated(images),
     )
 
 

@@ -15,7 +15,7 @@ from autosparse.core.weights import Tensors
 from autosparse.errors import StepError
 from autosparse.steps._base import Context, operations
 from autosparse.steps.context import generator, images_of, load_network, not_finite, on_device
-from autosparse.steps.label import example_bytes
+from autosparse.steps.label import example_bytes, example_rows
 from autosparse.steps.mask import make_masks, mask_cost
 from autosparse.steps.scorer import check_rounds, described_rounds, load_examples
 from autosparse.steps.study import (
@@ -28,7 +28,7 @@ from autosparse.steps.study import (
     propose,
     should_stop,
 )
-from autosparse.steps.workload import LINE, Facts, Workload, sum_units, training_workload
+from autosparse.steps.workload import LINE, Counted, Facts, Workload, sum_counted, sum_units, training_workload
 from autosparse.store import digest
 
 
@@ -61,6 +61,7 @@ def trial_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     """Return the work of cross-validating a scorer and, with a proxy, of pruning and training one network."""
     scorer, folds, sources = options["scorer"], options["folds"], facts.count("label")
     examples = sources * example_bytes(facts, described_rounds(scorer["name"]))
+    rows = sources * example_rows(facts, described_rounds(scorer["name"]))
     about = {name: options[name] for name in ("pruner", "proxy", "method", "training") if name in options}
     work = Workload(
         {"scorer": scorer, "folds": folds, "sources": sources, **about},
@@ -68,19 +69,25 @@ def trial_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
         ({"bytes": 4 * examples},),
         LINE + 100 * len(facts.roles),
         runs_network=False,
+        counted=Counted(macs=folds * facts.learned + rows * facts.predicted),  # each fold scores the rows it holds out
     )
     if "proxy" not in options:
         return work
     recipe = {**options["training"], "epochs": options["proxy"]["epochs"]}
     parts = (
         # For the proxy the scorer is fitted once more, to all examples.
-        replace(work, units={**work.units, "scorer": work.units["scorer"] * (1 + 1 / folds)}),
+        replace(
+            work,
+            units={**work.units, "scorer": work.units["scorer"] * (1 + 1 / folds)},
+            counted=work.counted + Counted(macs=facts.learned),
+        ),
         mask_cost({"method": options["method"], "training": of_a_step(recipe)}, facts),
         training_workload({"training": recipe}, facts),
     )
     return replace(
         work,
         units={**sum_units(parts), "forward": facts.source.validation_images},
+        counted=sum_counted(part.counted for part in parts) + facts.evaluated(facts.source.validation_images),
         memory=tuple(phase for part in parts for phase in part.memory),
         runs_network=True,
         batch=recipe["batch"],

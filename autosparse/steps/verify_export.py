@@ -1,8 +1,8 @@
-"""Verification of an emitted model in a fresh process: `python -m autosparse.steps.verify_export`, JSON requests.
+"""Verification of emitted models in a fresh process: `python -m autosparse.steps.verify_export`, JSON requests.
 
-It builds the network, reads the model's files as any user's process would, writes its outputs for test images,
-and times it next to the dense network. One such process serves a run: importing torch takes longer
-than a request. It ends with its parent process, which closes its input.
+It builds the network, reads the model's files as any user's process would, writes its outputs for test images, and
+times it next to the dense network. One such process serves all emissions of its parent process, with which it ends:
+imports, test images and dense networks are loaded once.
 """
 
 from __future__ import annotations
@@ -10,38 +10,64 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import shutil
 import signal
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
+
+from pydantic import TypeAdapter
 
 from autosparse.backends import Placement
 from autosparse.core.images import Images
 from autosparse.core.torch_compat.memory_layout import lay_out
 from autosparse.core.torch_compat.random_state import seeded
-from autosparse.exporters import BATCHES, exporters, open_model
-from autosparse.lazy_torch import torch
+from autosparse.core.weights import state_of
+from autosparse.exporters import (
+    BATCHES,
+    EAGER,
+    Model,
+    Patience,
+    Speed,
+    exporters,
+    measure_speed,
+    open_model,
+    runtime_of,
+)
+from autosparse.exporters.latency import Function
+from autosparse.lazy_torch import default_environment, torch
 from autosparse.models import build_model
 from autosparse.steps.context import load_images
-from autosparse.store import Artifact, dump_tensors, load_tensors
+from autosparse.store import Artifact, canonical, dump_tensors, load_tensors
 
-Function: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
-OUTPUTS = "outputs.safetensors"
-_LEAST, _MOST, _MOMENT = 5, 50, 1.0  # pairs of runs for the median of a latency, and their limit in seconds
+OUTPUTS, DENSE = "outputs.safetensors", "dense"
+
+
+@dataclass(frozen=True)
+class _Process:
+    """A verifying process; `opened` are the structure and runtimes of the dense network that it keeps open."""
+
+    pipe: subprocess.Popen[str]
+    opened: set[tuple[str, str]] = field(default_factory=set)
 
 
 def reload(
     folder: Path, format: str, network: Mapping[str, Any], data: Artifact, placement: Placement
-) -> tuple[torch.Tensor, dict[str, tuple[float, float]]]:
-    """Return the outputs of the emitted model in `folder` for the test images, `[images, classes]`, and its latencies.
+) -> tuple[torch.Tensor, dict[str, Speed]]:
+    """Return the outputs of the emitted model in `folder` for the test images, `[images, classes]`, and its speed.
 
-    Latencies: batch -> ms of it and of the dense network. Raises ValueError if it does not open or the process ends.
+    Speed: batch size -> measurements. Raises ValueError if it does not open or the process ends.
     """
+    process = running()
+    dense, runtime = folder / DENSE, runtime_of(format)
+    key = (canonical(network), runtime.name)
+    if {structure for structure, _ in process.opened} != {key[0]}:
+        process.opened.clear()  # as the process does
     request = {
         "folder": str(folder),
         "format": format,
@@ -50,28 +76,43 @@ def reload(
         "threads": placement.threads,
         "batch": placement.evaluation_batch,
         "stream": placement.stream,
+        "runtime": runtime.name,
     }
-    if _process().poll() is not None:
-        _process.cache_clear()
-    answer = _ask(_process(), json.dumps(request))
+    try:
+        if runtime.dense and key not in process.opened:
+            dense.mkdir()
+            for name, content in _write_dense(format, key[0]).items():
+                (dense / name).write_bytes(content)
+        answer = _ask(process.pipe, json.dumps(request))
+    finally:
+        shutil.rmtree(dense, ignore_errors=True)
     if "error" in answer:
         raise ValueError(f"it does not open in another process: {answer['error']}")
+    process.opened.add(key)
     outputs = load_tensors((folder / OUTPUTS).read_bytes())["outputs"]
     (folder / OUTPUTS).unlink()
-    return outputs, {count: (emitted, dense) for count, (emitted, dense) in answer["latency"].items()}
+    return outputs, _speeds().validate_python(answer["speeds"])
+
+
+def running() -> _Process:
+    """Return the verifying process; start one if none runs."""
+    if _process().pipe.poll() is not None:
+        _process.cache_clear()
+    return _process()
 
 
 @cache
-def _process() -> subprocess.Popen[str]:
+def _process() -> _Process:
     process = subprocess.Popen(
         [sys.executable, "-m", "autosparse.steps.verify_export"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        env=default_environment(),
         text=True,
     )
     atexit.register(_end, process)
-    return process
+    return _Process(process)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -91,6 +132,23 @@ def _ask(process: subprocess.Popen[str], request: str) -> dict[str, Any]:
     return answer
 
 
+@cache
+def _speeds() -> TypeAdapter[dict[str, Speed]]:
+    return TypeAdapter(dict[str, Speed])
+
+
+@lru_cache(maxsize=4)
+def _write_dense(format: str, network: str) -> dict[str, bytes]:
+    # The files of the dense network; none if the format has none of it. Initial weights are as fast as trained ones.
+    about = json.loads(network)
+    write = runtime_of(format).dense
+    assert write is not None
+    try:
+        return write(Model(state_of(_dense(about)), {}, lambda: _dense(about), tuple(about["shape"])))
+    except ValueError:
+        return {}
+
+
 def outputs_of(model: Function, images: Any, batch: int) -> torch.Tensor:
     """Return a network's outputs in evaluation mode for images in order, float32 whatever it was trained in.
 
@@ -100,58 +158,83 @@ def outputs_of(model: Function, images: Any, batch: int) -> torch.Tensor:
         return torch.cat([model(inputs).float().cpu() for inputs, _ in images.in_order(batch)])
 
 
-def _dense(request: Mapping[str, Any]) -> torch.nn.Module:
-    about = request["network"]
+def _dense(about: Mapping[str, Any]) -> torch.nn.Module:
     with seeded(0):
         return build_model(about["name"], about["options"], tuple(about["shape"]), about["classes"])
 
 
-def _open(request: Mapping[str, Any]) -> Function:
-    folder, format = Path(request["folder"]), request["format"]
-    files = {name: (folder / name).read_bytes() for name in exporters[format].facts["files"]}
-    return open_model(format, files, _dense(request))
+def _read(folder: Path, format: str) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in exporters[format].facts["files"]}
 
 
 def _ready(model: Function, images: Images) -> tuple[Function, Images]:
     return (model.eval(), lay_out(model.eval(), images)) if isinstance(model, torch.nn.Module) else (model, images)
 
 
-def _latencies(first: Function, second: Function, inputs: torch.Tensor) -> list[float]:
-    pairs: list[tuple[float, ...]] = []
-    begin = time.perf_counter()
-    while len(pairs) < _LEAST + 1 or (time.perf_counter() - begin < _MOMENT and len(pairs) < _MOST):
-        pairs.append(tuple(_timed(network, inputs) for network in (first, second)))
-    return [round(1000 * statistics.median(side), 4) for side in zip(*pairs[1:], strict=True)]
+class _Verifier:
+    """Answers to the requests of one parent process, with the images and dense networks that they share."""
 
+    def __init__(self) -> None:
+        self._images: dict[str, Images] = {}
+        self._structure = ""
+        self._dense: dict[str, Function | None] = {}  # by runtime, of one structure
+        self._patience = Patience()
 
-def _timed(network: Function, inputs: torch.Tensor) -> float:
-    begin = time.perf_counter()
-    with torch.no_grad():
-        network(inputs)
-    return time.perf_counter() - begin
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the model's outputs to its folder; return its speed for every batch size."""
+        torch.set_num_threads(request["threads"])
+        images = self._load(request["data"], stream=request["stream"])
+        folder, format, about = Path(request["folder"]), request["format"], request["network"]
+        if canonical(about) != self._structure:
+            self._structure, self._dense = canonical(about), {}
+        network, laid = _ready(open_model(format, _read(folder, format), _dense(about)), images)
+        outputs = outputs_of(network, laid, request["batch"])
+        (folder / OUTPUTS).write_bytes(dump_tensors({"outputs": outputs}))
+        eager = self._eager(about, images)
+        dense = eager if request["runtime"] == EAGER.name else self._open_dense(request, images)
+        random = torch.Generator().manual_seed(0)
+        inputs = torch.randn(max(BATCHES), *images.input_shape, generator=random)
+        speeds = {
+            str(count): measure_speed(network, dense, eager, inputs[:count], patience=self._patience)
+            for count in BATCHES
+        }
+        return {"speeds": _speeds().dump_python(speeds)}
 
+    def _load(self, data: Mapping[str, Any], *, stream: bool) -> Images:
+        if data["key"] not in self._images:
+            artifact = Artifact(Path(data["folder"]), data["key"], data["descriptor"])
+            self._images = {data["key"]: load_images(artifact, "test", torch.device("cpu"), stream=stream)}
+        return self._images[data["key"]]
 
-def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    torch.set_num_threads(request["threads"])
-    data = Artifact(Path(request["data"]["folder"]), request["data"]["key"], request["data"]["descriptor"])
-    images = load_images(data, "test", torch.device("cpu"), stream=request["stream"])
-    network, laid = _ready(_open(request), images)
-    dense, _ = _ready(_dense(request), images)
-    outputs = outputs_of(network, laid, request["batch"])
-    (Path(request["folder"]) / OUTPUTS).write_bytes(dump_tensors({"outputs": outputs}))
-    example = torch.zeros(1, *images.input_shape)
-    batches = {str(count): example.expand(count, -1, -1, -1).contiguous() for count in BATCHES}
-    return {"latency": {count: _latencies(network, dense, inputs) for count, inputs in batches.items()}}
+    def _eager(self, about: Mapping[str, Any], images: Images) -> Function:
+        if EAGER.name not in self._dense:
+            self._dense[EAGER.name], _ = _ready(_dense(about), images)
+        dense = self._dense[EAGER.name]
+        assert dense is not None
+        return dense
+
+    def _open_dense(self, request: Mapping[str, Any], images: Images) -> Function | None:
+        # The parent sends the files once.
+        runtime, format, folder = request["runtime"], request["format"], Path(request["folder"]) / DENSE
+        if runtime not in self._dense:
+            self._dense[runtime] = None
+            if any(folder.iterdir()):
+                with suppress(ValueError):
+                    model = open_model(format, _read(folder, format), _dense(request["network"]))
+                    self._dense[runtime], _ = _ready(model, images)
+        return self._dense[runtime]
 
 
 def main() -> None:
     """Answer requests until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the run decides
+    torch.manual_seed(0)  # imports torch while the parent writes its first model
+    verifier = _Verifier()
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)  # output of user code must not mix with answers
         for line in sys.stdin:
             try:
-                answer = _answer(json.loads(line))
+                answer = verifier.answer(json.loads(line))
             except Exception as error:  # any error of a network's code
                 answer = {"error": f"{type(error).__name__}: {error}"}
             answers.write(json.dumps(answer) + "\n")

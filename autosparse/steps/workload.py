@@ -1,13 +1,22 @@
-"""The workload of a step: images trained, gradients, passes and bytes, counted before the machine is known."""
+"""The workload of a step: images trained, gradients, passes and bytes, counted before the machine is known.
+
+Costs are compared by counted work, in units that no machine changes: training steps, images and multiply-adds.
+The unit of multiply-adds is a forward pass of the dense network's prunable layers, whatever the kernels or masks. The
+backward pass counts two of them, as each layer differentiates by its weights and by its inputs; the double backward
+pass of a Hessian product counts six. Sorting, selection, diagnosis, input and output count nothing.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, reduce
 from typing import Any
 
 from autosparse.core.features import columns_of, needs_of
+from autosparse.core.images import batch_sizes
+from autosparse.core.training.loop import Recipe, training_steps_of
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts
 from autosparse.store import digest
@@ -15,6 +24,58 @@ from autosparse.store import digest
 SAMPLE_BATCH = 256  # images of one gradient pass
 LINE = 600  # bytes of a small JSON file
 UNTRAINED: Mapping[str, Any] = {"batch": 0, "crop": 0, "precision": "float32"}
+
+GRADIENT = 3
+"""Forward passes that a gradient costs: one forward, and a backward pass of two."""
+
+HESSIAN_PRODUCT = 9
+"""Forward passes that a Hessian-vector product costs: a gradient, and its double backward pass of six."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Work of a step or a plan: training steps, images, and multiply-adds.
+
+    An image counts once for each training step, gradient, Hessian product or evaluation that reads it.
+    """
+
+    steps: int = 0
+    images: int = 0
+    macs: int = 0
+
+    def __add__(self, other: Counted) -> Counted:
+        return Counted(self.steps + other.steps, self.images + other.images, self.macs + other.macs)
+
+    def __mul__(self, times: int) -> Counted:
+        return Counted(times * self.steps, times * self.images, times * self.macs)
+
+
+NOTHING = Counted()
+"""The work of a step without passes of a network or a scorer."""
+
+
+def sum_counted(parts: Iterable[Counted]) -> Counted:
+    """Add up counted work."""
+    return reduce(Counted.__add__, parts, NOTHING)
+
+
+def images_in(steps: int, batch: int, images: int) -> int:
+    """Return the images in the first `steps` batches of a training on `images` images, epoch after epoch."""
+    if steps <= 0 or batch <= 0:
+        return 0
+    sizes = _sizes(images, batch)
+    epochs, rest = divmod(steps, len(sizes))
+    return epochs * images + sum(sizes[:rest])
+
+
+@cache
+def _sizes(images: int, batch: int) -> list[int]:
+    return batch_sizes(images, batch)
+
+
+@cache
+def _steps_of(epochs: float, batch: int, images: int) -> int:
+    return training_steps_of(Recipe(epochs=epochs, batch=batch), images)
 
 
 @dataclass(frozen=True)
@@ -24,7 +85,8 @@ class Workload:
     `about` identifies the kind of work among steps of one operation; for equal kinds, seconds are proportional to
     `amount`. `units` counts the same work in units that the machine is probed for (see measure/probe.py). `memory` has
     the contents of memory in each phase of a step: `bytes`, bytes of `data` that may stay on disk instead, and images
-    that pass through the network. `batch`, `precision` and `kernels` are those of training.
+    that pass through the network. `batch`, `precision` and `kernels` are those of training. `counted` is the part that
+    costs are compared by: the same on every machine.
     """
 
     about: Mapping[str, Any]
@@ -38,6 +100,7 @@ class Workload:
     batch: int = 0
     precision: str = "float32"
     kernels: str = "dense"
+    counted: Counted = NOTHING
 
 
 @dataclass(frozen=True)
@@ -56,6 +119,10 @@ class Facts:
     """training steps before the plan's scorer describes a network"""
     kernels: str = "dense"
     """kernels of the step's training"""
+    predicted: int = 0
+    """multiply-adds of the plan's scorer for the score of one weight"""
+    learned: int = 0
+    """multiply-adds of learning the plan's scorer once"""
 
     def count(self, role: str) -> int:
         """Return the number of inputs of a role, such as `label` for `label.100` and `label.101`."""
@@ -66,6 +133,31 @@ class Facts:
         if self.kernels == "compiled":
             return {"compiled": images, "compiling": 1}
         return {"sparse" if self.kernels == "sparse" else "train": images}
+
+    def trained(self, recipe: Mapping[str, Any], steps: int, begin: int = 0) -> Counted:
+        """Count `steps` training steps of a recipe, after the first `begin` ones."""
+        batch, whole = recipe["batch"], self.source.train_images
+        images = images_in(begin + steps, batch, whole) - images_in(begin, batch, whole)
+        return Counted(steps, images, GRADIENT * images * self.network.macs)
+
+    def differentiated(self, images: int, gradients: float = 1, hessian_products: float = 0) -> Counted:
+        """Count gradients and Hessian products of the loss over `images`."""
+        passes = GRADIENT * gradients + HESSIAN_PRODUCT * hessian_products
+        return Counted(0, round(images * (gradients + hessian_products)), round(images * passes * self.network.macs))
+
+    def evaluated(self, images: int) -> Counted:
+        """Count a forward pass of `images`."""
+        return Counted(0, images, images * self.network.macs)
+
+    def passes_of_ones(self, number: int) -> Counted:
+        """Count SynFlow passes: the gradient of a single input of ones."""
+        return Counted(0, 0, GRADIENT * number * self.network.macs)
+
+    def described(self, groups: Iterable[str], images: int) -> Counted:
+        """Count the passes behind a feature table of these groups."""
+        needs = needs_of(groups)
+        gradient = self.differentiated(images) if "gradient" in needs else NOTHING
+        return gradient + self.passes_of_ones(len(needs & {"flow", "joins"}))
 
     def with_border(self, crop: int) -> float:
         """Return the bytes of the training images and their padded copy, from which random crops are cut."""
@@ -117,7 +209,9 @@ def training_workload(options: Mapping[str, Any], facts: Facts) -> Workload:
     """Return the work of one training by a recipe, from step `rewind_to` on."""
     recipe = options["training"]
     batch = facts.batch_of(recipe)
-    images = recipe["epochs"] * facts.source.train_images - options.get("rewind_to", 0) * batch
+    begin = options.get("rewind_to", 0)
+    steps = _steps_of(recipe["epochs"], recipe["batch"], facts.source.train_images)
+    images = recipe["epochs"] * facts.source.train_images - begin * batch
     data, parameters = facts.training_bytes, 7 * 4 * facts.network.parameters
     about = {name: value for name, value in recipe.items() if name not in ("epochs", "lr", "weight_decay", "momentum")}
     about |= {name: options[name] for name in ("rewind_to",) if name in options}
@@ -135,6 +229,7 @@ def training_workload(options: Mapping[str, Any], facts: Facts) -> Workload:
         batch=recipe["batch"],
         precision=recipe["precision"],
         kernels=facts.kernels,
+        counted=facts.trained(recipe, max(0, steps - begin), begin),
     )
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from autosparse.errors import DamagedArtifact
-from autosparse.lazy_torch import torch
+from autosparse.lazy_torch import numpy, torch
 from autosparse.store.files import canonical, drafted, file_digest, key_of, write_through, writing
-from autosparse.store.safetensors import ShardedRows, dump_tensors, load_tensors, read_tensor
+from autosparse.store.safetensors import ShardedRows, dump_tensors, load_tensors, read_array, read_tensor
 
 Parsed = TypeVar("Parsed")
 
@@ -96,6 +96,19 @@ class Artifact:
         """
         path = self._intact(f"{name}.safetensors")
         return self._parsed(path.name, lambda: read_tensor(path, tensor))
+
+    def array(self, name: str, tensor: str) -> numpy.ndarray[Any, Any]:
+        """Return one tensor of `<name>.safetensors` as an array, without importing torch.
+
+        Args:
+            name: Name of the file without its suffix.
+            tensor: Name of the tensor.
+
+        Returns:
+            Its values, of a type that NumPy has.
+        """
+        path = self._intact(f"{name}.safetensors")
+        return self._parsed(path.name, lambda: read_array(path, tensor))
 
     def rows(self, names: Sequence[str], tensor: str) -> ShardedRows:
         """Return a tensor sharded over the files `<name>.safetensors`, checked here and read from disk row by row.

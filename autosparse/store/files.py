@@ -61,11 +61,19 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise MissingRequirement(
             f"{path} cannot be written: {error.strerror or error}",
-            "free some space" if full else "name another folder in `AUTOSPARSE_CACHE_DIR`",
+            FREE_SPACE if is_full(error) else "name another folder in `AUTOSPARSE_CACHE_DIR`",
         ) from error
+
+
+FREE_SPACE = "free some space, such as by `autosparse cache gc`; the same command then resumes"
+"""Remedy for a full disk or an exhausted quota."""
+
+
+def is_full(error: OSError) -> bool:
+    """Return whether a disk is full, or a user's quota is exhausted."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def flush(path: Path) -> None:

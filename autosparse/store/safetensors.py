@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from autosparse.lazy_torch import torch
+from autosparse.lazy_torch import numpy, torch
 
 _DTYPES = {"BOOL", "U8", "I8", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "I64", "U64", "F64"}
 """Types that all checks of values support; the library also reads complex numbers and types of 8 bits and fewer."""
@@ -40,14 +40,24 @@ def load_tensors(data: bytes) -> dict[str, torch.Tensor]:
 
 def read_tensor(path: Path, name: str) -> torch.Tensor:
     """Return one tensor of a verified file. Raises ValueError for a tensor that the file does not have."""
+    tensor: torch.Tensor = _read(path, name, "pt").clone()
+    return tensor
+
+
+def read_array(path: Path, name: str) -> numpy.ndarray[Any, Any]:
+    """Return one tensor of a verified file as an array. Raises ValueError for one that the file does not have."""
+    array: numpy.ndarray[Any, Any] = _read(path, name, "numpy")
+    return array
+
+
+def _read(path: Path, name: str, framework: str) -> Any:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, "pt") as opened:
-            tensor: torch.Tensor = opened.get_tensor(name).clone()
+        with safe_open(path, framework) as opened:
+            return opened.get_tensor(name)
     except SafetensorError as error:
         raise ValueError(str(error)) from error
-    return tensor
 
 
 def _names(data: bytes) -> list[str]:

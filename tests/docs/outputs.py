@@ -20,7 +20,11 @@ REPORTS = sorted((FIXTURES / "runs").glob("*/report.json"))
 INCOMPLETE = {path.stem: path for path in sorted((FIXTURES / "incomplete").glob("*.json"))}
 """Output -> a document that the command printed when some of its steps failed."""
 COMMANDS: Mapping[str, Sequence[str]] = {
-    "plan": ["plan small.yaml --json", "plan small.yaml --set irp.rounds=9 --set target.backend=ray --json"],
+    "plan": [
+        "plan small.yaml --json",
+        "plan small.yaml --set irp.rounds=9 --set target.backend=ray --json",
+        "plan small.yaml --scan --json",
+    ],
     "explain": ["plan small.yaml --explain tune --json", "plan small.yaml --set seeds=7 --explain tune --json"],
     "run": ["run small.yaml --json", "report --json"],
     "made": [f"run small.yaml --set seeds=7 --only {steps} --json" for steps in ("data/*", "init/*")],
@@ -44,8 +48,9 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 REFUSED = {"validate": "validate small.yaml nowhere.yaml --set seeds=[-1] --set training.lrr=1 --json"}
 """Output -> a command that prints errors and exits with code 2."""
 MAPS = {
-    "batch_latencies_ms", "cost", "environment", "importances", "inputs", "options", "provenance", "settings", "tuned",
+    "speeds", "cost", "environment", "importances", "inputs", "options", "provenance", "settings", "tuned",
     "unprunable", "computed", "accuracy", "resolved", "values", "chosen", "recipe", "budgets", "accuracies", "statuses",
+    "modes", "classes",
 }  # fmt: skip
 """Names of mappings whose own names are data: step names, options, layers."""
 ANYTHING = {"options", "recipe", "resolved", "values"}

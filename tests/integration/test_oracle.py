@@ -9,7 +9,9 @@ import pytest
 from safetensors.torch import load_file
 
 from autosparse.core.irp import keep_after
+from autosparse.cost.work import count_work
 from autosparse.plan.model import Plan
+from autosparse.steps.workload import sum_counted
 from autosparse.store import Store
 from tests.conftest import Workspace, call
 from tests.plans import compiled
@@ -119,9 +121,14 @@ def test_the_oracle_end_to_end(workspace: Workspace) -> None:
         seconds = sum(store.open(step.operation, step.key).descriptor["seconds"] for step in took)
         assert made == len(rounds)
         assert costs[method, budget]["seconds"] == pytest.approx(seconds, abs=1e-3)
-        training = plan.steps["train/dense/seed0"]
-        once = store.open(training.operation, training.key).descriptor["seconds"]
-        assert costs[method, budget]["trainings"] == pytest.approx(seconds / once, rel=0.01, abs=2e-3)
+        works = count_work(plan)
+        counted = sum_counted(works[step.name].load.counted for step in took)
+        once = works["train/dense/seed0"].load.counted
+        assert (counted.steps, counted.images, counted.macs) == tuple(
+            costs[method, budget][name] for name in ("steps", "images", "macs")
+        )
+        assert costs[method, budget]["trainings"] == pytest.approx(counted.macs / once.macs, rel=1e-4)
+        assert (made == 0) == (costs[method, budget]["trainings"] == 0)
     assert "nothing to run" in workspace.run("run", "spec.yaml").err
     state = plan.steps["rewind/resnet8/seed0"]
     moved = load_file(workspace.cache / "artifacts" / "rewind" / state.key / "state.safetensors")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, MinLen
 
@@ -41,7 +41,10 @@ def predict_paper(state: Tensors, features: Features) -> Tensors:
 
 
 @scorers.register(
-    predict=predict_paper, groups=lambda options: ("raw",), source="AutoSparse, arXiv 2408.14757, section 3"
+    predict=predict_paper,
+    groups=lambda options: ("raw",),
+    macs=lambda options, columns: _macs(_WIDTHS),
+    source="AutoSparse, arXiv 2408.14757, section 3",
 )
 def paper(
     features: Features,
@@ -216,6 +219,14 @@ def _in_chunks(features: Features, size: int, score: Callable[[torch.Tensor], to
     return {name: torch.cat([*map(score, values.split(size))]) for name, values in features.values.items()}
 
 
+def _macs(widths: Sequence[int]) -> int:
+    return sum(fan_in * fan_out for fan_in, fan_out in itertools.pairwise(widths))
+
+
+def _macs_of_mlp(options: Mapping[str, Any], columns: int) -> int:
+    return _macs([columns, *[options["width"]] * options["depth"], 1])
+
+
 def _learn(
     features: Features,
     labels: Tensors,
@@ -270,7 +281,7 @@ _LOSSES: Mapping[str, Make] = {
 }
 
 
-@scorers.register(predict=predict, groups=lambda options: options["features_used"])
+@scorers.register(predict=predict, groups=lambda options: options["features_used"], macs=_macs_of_mlp)
 def mlp(
     features: Features,
     labels: Tensors,
@@ -332,6 +343,7 @@ def mlp(
 @scorers.register(
     predict=predict,
     groups=lambda options: options["features_used"],
+    macs=_macs_of_mlp,
     progressive=True,
     source="Cox 1972; Gensheimer & Narasimhan 2019",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 DENSE, SPARSE = "dense", "sparse"
 _GAIN = 0.9  # of the dense time: smaller gains are measurement noise
-_REPEATS, _MOMENT = 7, 0.3  # runs per median time, and their limit in seconds
+_REPEATS, _MOMENT = 7, 0.3  # runs per way, and their limit in seconds
+_processor_time = time.thread_time if os.name == "posix" else time.perf_counter  # elsewhere its grain is too coarse
 
 
 def choose_ways(network: torch.nn.Module, batches: Sequence[torch.Tensor]) -> dict[str, dict[str, str]]:
@@ -30,8 +31,8 @@ def choose_ways(network: torch.nn.Module, batches: Sequence[torch.Tensor]) -> di
     modules = dict(network.named_modules())
     choices: dict[str, dict[str, str]] = {}
     for name, batch in inputs.items():
-        dense, sparse = modules[name], _sparse(modules[name], {})
-        ways = {count: _faster(dense, sparse.multiply, given) for count, given in batch.items()}
+        dense, sparse = modules[name], _sparse(modules[name], dict.fromkeys(batch, SPARSE))
+        ways = {count: _faster(dense, sparse, given) for count, given in batch.items()}
         if SPARSE in ways.values():
             choices[name] = ways
     return choices
@@ -80,16 +81,17 @@ def _inputs(network: torch.nn.Module, images: torch.Tensor, names: Mapping[str, 
 
 
 def _faster(dense: Callable[..., Any], sparse: Callable[..., Any], batch: torch.Tensor) -> str:
+    # Alternating runs in processor time: other processes on this machine change no choice.
     times: list[list[float]] = [[], []]
     begin = time.perf_counter()
     with torch.no_grad():
         while len(times[1]) <= _REPEATS and (len(times[1]) < 3 or time.perf_counter() - begin < _MOMENT):
             for index, way in enumerate((dense, sparse)):
-                start = time.perf_counter()
+                start = _processor_time()
                 way(batch)
-                times[index].append(time.perf_counter() - start)
-    medians = [statistics.median(durations[1:]) for durations in times]
-    return SPARSE if medians[1] < _GAIN * medians[0] else DENSE
+                times[index].append(_processor_time() - start)
+    dense_time, sparse_time = (min(durations[1:]) for durations in times)
+    return SPARSE if sparse_time < _GAIN * dense_time else DENSE
 
 
 def _sparse(module: torch.nn.Module, ways: Mapping[str, str]) -> RowProducts:

@@ -27,18 +27,26 @@ def test_a_run_tells_how_its_models_compare(finished: tuple[Workspace, Ended]) -
         assert original[0]["test_accuracy"] == pytest.approx(model["test_accuracy"])
         assert (0, 0) == (model["max_abs_error"], model["max_rel_error"])
         assert model["bytes"] > model["dense_bytes"]
-        assert {"1", "32"} == model["batch_latencies_ms"].keys()
-        assert all(value > 0 for pair in model["batch_latencies_ms"].values() for value in pair)
+        assert {"1", "32"} == model["speeds"].keys()
+        for speed in model["speeds"].values():
+            assert 0 < speed["emitted_ms"]["low"] <= speed["emitted_ms"]["median"] <= speed["emitted_ms"]["high"]
+            assert speed["dense_ms"] == speed["torch_ms"]
+            assert speed["runtime_gain"] is None
+        assert (model["latency_ms"], model["dense_latency_ms"]) == (
+            model["speeds"]["1"]["emitted_ms"]["median"],
+            model["speeds"]["1"]["dense_ms"]["median"],
+        )
     assert "against the dense network" in workspace.run("report").out
 
 
 @pytest.mark.slow
 def test_any_method_of_a_run_in_any_format(finished: tuple[Workspace, Ended], tmp_path: Path) -> None:
-    """The network comes back with the accuracy that the run measured; a second export makes nothing again."""
+    """The network comes back with the accuracy that the run measured; a second export measures only with `--force`."""
     workspace, ended = replace(finished[0], folder=tmp_path / "own"), finished[1]
     shutil.copytree(finished[0].folder, workspace.folder)
     asked = ("export", ended.json["run"], "--method", "snip", "--budget", "0.9", "--format", "compact", "--json")
     first, again = (workspace.run(*asked, "--out", name) for name in ("out", "other"))
+    forced = workspace.run(*asked, "--out", "forced", "--force")
     (model,) = first.json["emitted"]
     (original,) = [r for r in ended.json["results"] if (r["method"], r["sparsity"], r["seed"]) == ("snip", 0.9, 0)]
     network = autosparse.load(model["path"])
@@ -53,6 +61,8 @@ def test_any_method_of_a_run_in_any_format(finished: tuple[Workspace, Ended], tm
     assert model["bytes"] < model["dense_bytes"]
     assert (10,) == tuple(network(torch.zeros(1, 1, 8, 8)).shape[1:])
     assert {**model, "path": ""} == {**again.json["emitted"][0], "path": ""}
+    assert model["bytes"] == forced.json["emitted"][0]["bytes"]
+    assert model["speeds"] != forced.json["emitted"][0]["speeds"]
     assert "against the dense network" in workspace.run(*asked[:-1]).out
 
 

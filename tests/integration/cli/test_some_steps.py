@@ -182,3 +182,12 @@ def test_a_run_says_what_a_limit_took(here: Workspace, capsys: pytest.CaptureFix
 
     assert 0 == ended.code
     assert f"to fit target.time {usual:.1f}s: irp.rounds 16 → " in ended.err
+
+
+def test_a_step_records_its_time_on_an_idle_machine(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """Next to its wall time, which load makes longer."""
+    assert 0 == call(capsys, "run small.yaml --only data/*").code
+    (path,) = here.cache.glob("artifacts/**/artifact.json")
+    descriptor = json.loads(path.read_text(encoding="utf-8"))
+
+    assert 0 < descriptor["idle_seconds"] <= descriptor["seconds"]

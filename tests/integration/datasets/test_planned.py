@@ -95,11 +95,33 @@ def test_runs_warn_of_files_that_are_left_out(capsys: pytest.CaptureFixture[str]
     assert "left out" not in call(capsys, f"run {name} --only data/* --quiet").err
 
 
+def test_a_scan_lists_every_broken_image(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both on the terminal and in JSON, with exit code 5; after the repair the plan exits with 0."""
+    name = spec(folder())
+    broken = [Path(f"photos/{part}/0003.png") for part in "abc"]
+    kept = [path.read_bytes() for path in broken]
+    for path in broken:
+        path.write_bytes(b"no image")
+    shown, printed = call(capsys, f"plan {name} --scan"), call(capsys, f"plan {name} --scan --json")
+    for path, data in zip(broken, kept, strict=True):
+        path.write_bytes(data)
+    repaired = call(capsys, f"plan {name} --scan --quiet")
+
+    assert (5, 5, 0) == (shown.code, printed.code, repaired.code)
+    assert "error: 3 of 84 images cannot be read" in shown.err
+    for path in broken:
+        assert f"photos/{path.parent.name}/0003.png: its image format is unknown" in shown.out
+    scan = printed.json["datasets"][0]["scan"]
+    assert {str(path.resolve()) for path in broken} == {one["name"] for one in scan["broken"]}
+    assert 84 == sum(one["images"] for one in scan["splits"])
+    assert 2 == call(capsys, f"plan {name} --scan --dot").code
+
+
 def test_published_sets_are_planned_without_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """A published set needs no words: JSON alone names its classes."""
     name = spec("digits")
 
     assert "classes:" not in call(capsys, f"plan {name}").out
-    assert [{"step": "data/digits", "reading": "", "classes": [*"0123456789"]}] == json.loads(
+    assert [{"step": "data/digits", "reading": "", "classes": [*"0123456789"], "scan": None}] == json.loads(
         call(capsys, f"plan {name} --json").out
     )["datasets"]

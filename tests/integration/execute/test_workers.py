@@ -92,6 +92,25 @@ def test_threads_share_the_cores(tmp_path: Path) -> None:
     assert 1 == with_workers(replace(elsewhere, plan=replace(elsewhere.plan, spec=spec)), 4).workers
 
 
+@pytest.mark.parametrize(("free", "expected"), [(None, 3), (1000, 3), (15, 2), (7, 1), (0, 1)])
+def test_workers_fit_the_limit_of_processes(tmp_path: Path, free: int | None, expected: int) -> None:
+    """Each worker may start threads of torch and of numpy, and a few more: as many workers as can start theirs."""
+    fit = with_workers(fitted(tmp_path, "target.workers=3", "target.threads=1"), 2, free)
+
+    assert expected == fit.workers
+    assert ["processes"] * (expected < 3) == [adjustment.limit for adjustment in fit.adjustments]
+
+
+def test_workers_share_libraries_and_each_checks_models(tmp_path: Path) -> None:
+    """The run's process takes memory next to two workers; pages of libraries count once, checks for every worker."""
+    alone = fitted(tmp_path, "target.workers=2", memory=3 * 2**30)
+    price = replace(alone.price, base=2**30, private=2**29)
+
+    assert 2 == with_workers(replace(alone, price=price), 2).workers  # 1 + 2 * 1 - 2 * 0.5 GiB
+    assert 1 == with_workers(replace(alone, price=price, memory=2**31 - 1), 2).workers
+    assert 1 == with_workers(replace(alone, price=replace(price, private=2**30), memory=3 * 2**30 - 1), 2).workers
+
+
 @pytest.mark.parametrize("error", [UsageError("no", "yes"), AutosparseError("no"), DamagedArtifact("key", "no", "yes")])
 def test_errors_travel(error: AutosparseError) -> None:
     """From a worker to its run."""

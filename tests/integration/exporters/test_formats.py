@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import autosparse
-from autosparse.exporters import Model, exporters, open_model
+from autosparse.core.sparse.row_products import RowProducts
+from autosparse.exporters import (
+    BATCHES,
+    EAGER,
+    Model,
+    Patience,
+    exporters,
+    measure_speed,
+    open_model,
+    runtime_of,
+)
+from autosparse.models import build_model
 from tests.unit.exporters.test_formats import pruned
 
 
@@ -35,6 +49,63 @@ def test_outputs_are_those_of_the_pruned_network(format: str, name: str, shape: 
         images = torch.randn(count, *shape)
         with torch.no_grad():
             torch.testing.assert_close(whole(images), outputs(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", exporters.names)
+def test_speed_ups_are_against_the_dense_network_in_the_same_runtime(format: str) -> None:
+    """The files of a dense network open as those of the format do, and give its outputs; or PyTorch runs both."""
+    shape = (1, 8, 8)
+    network = build_model("resnet8", {}, shape, 10).eval()
+    model = Model(network.state_dict(), {}, lambda: build_model("resnet8", {}, shape, 10), shape)
+    runtime = runtime_of(format)
+    if runtime.dense is None:
+        pruned_model = pruned("resnet8", shape)
+        opened = open_model(format, exporters[format].function(pruned_model), build_model("resnet8", {}, shape, 10))
+
+        assert EAGER == runtime
+        assert isinstance(opened, torch.nn.Module)
+        assert {type(module).__name__ for module in opened.modules()} <= {
+            type(module).__name__ for module in network.modules()
+        }
+        return
+    dense = open_model(format, runtime.dense(model), build_model("resnet8", {}, shape, 10))
+    images = torch.randn(3, *shape)
+
+    assert EAGER.name != runtime.name
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), dense(images), rtol=1e-4, atol=1e-5)
+
+
+def test_the_dense_network_of_sparse_kernels_has_dense_layers() -> None:
+    """Normalizations are folded as in the exported model."""
+    shape = (1, 8, 8)
+    network = build_model("resnet8", {}, shape, 10).eval()
+    write = runtime_of("sparse").dense
+    assert write is not None
+    files = write(Model(network.state_dict(), {}, lambda: build_model("resnet8", {}, shape, 10), shape))
+    dense = open_model("sparse", files, build_model("resnet8", {}, shape, 10))
+
+    assert isinstance(dense, torch.nn.Module)
+    assert not any(isinstance(module, RowProducts | torch.nn.BatchNorm2d) for module in dense.modules())
+
+
+@pytest.mark.slow
+def test_cells_of_a_loaded_machine_are_blank() -> None:
+    """Four busy processes for each core: whatever the formats, no number is shown."""
+    network = build_model("resnet8", {}, (1, 8, 8), 10).eval()
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4 * (os.cpu_count() or 1))]
+    try:
+        speeds = [
+            measure_speed(network, network, network, torch.randn(count, 1, 8, 8), patience=Patience(1, 1))
+            for count in BATCHES
+        ]
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+    assert [False, False] == [speed.stable for speed in speeds], speeds
+    assert all(speed.reason for speed in speeds)
 
 
 def test_no_file_tells_where_it_was_made() -> None:

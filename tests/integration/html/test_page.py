@@ -30,13 +30,14 @@ _NAMES = [
     "a & b", '"><img src=x>', "\x1b[31mred", "\u202eabc", "名前", "{x}", "{{ 7 * 7 }}", "{% raw %}", "%s", "$x",
 ]  # fmt: skip
 HOSTILE = ["".join(_NAMES[start::3]) for start in range(3)]
-PLOTS = {"accuracy", "frontier", "layers", "irp", "tuning", "cost", "timeline"}
+PLOTS = {"accuracy", "frontier", "frontier_seconds", "layers", "irp", "tuning", "cost", "timeline"}
 
 
 @pytest.fixture(scope="module")
 def report(finished: tuple[Workspace, Ended]) -> Report:
-    """That of the small spec's run."""
-    return Report.of(finished[1].json)
+    """That of the small spec's run, as if its networks had learned in their one epoch."""
+    report = Report.of(finished[1].json)
+    return replace(report, results=[replace(one, status="trained") for one in report.results])
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_a_page_has_all_that_the_report_has(report: Report) -> None:
 
     assert PLOTS == plots_of(report).keys()
     assert [*re.findall('<figure id="(.+?)"', page)] == [
-        "accuracy", "frontier", "layers", "irp", "tuning", "cost", "timeline",
+        "accuracy", "frontier", "frontier_seconds", "layers", "irp", "tuning", "cost", "timeline",
     ]  # fmt: skip
     assert len(PLOTS) == page.replace(script_bundle(), "").count("<svg ")
     for result in report.results:
@@ -100,7 +101,8 @@ def test_a_page_has_all_that_the_report_has(report: Report) -> None:
     for fact in (made.torch, made.processor, report.provenance.digest[:16], "epochs 1, batch 128"):
         assert fact in shown
     headings = re.findall("<h2>(.+?)</h2>", page.replace(script_bundle(), ""))
-    assert ["Verdict", "Accuracy", "Accuracy against mask cost", "Exported models", "Warnings"] == headings[:5]
+    plots = ["Accuracy against mask cost", "Accuracy against mask time"]
+    assert ["Verdict", "Accuracy", *plots, "Exported models", "Warnings"] == headings[:6]
     assert "Provenance" == headings[-1]
 
 
@@ -218,8 +220,9 @@ def test_the_command_writes_pages_and_plots(
     assert "exists" in again.err
     assert page.read_text(encoding="utf-8").endswith("</html>\n")
     assert "per_round: 0.5" in page.read_text(encoding="utf-8")
-    assert {f"{name}.svg" for name in PLOTS} == {path.name for path in plots.iterdir()}
-    assert {f"{name}.png" for name in PLOTS} == {path.name for path in pictures.iterdir()}
+    drawn_plots = PLOTS - {"frontier", "frontier_seconds"}  # of networks above chance
+    assert {f"{name}.svg" for name in drawn_plots} == {path.name for path in plots.iterdir()}
+    assert {f"{name}.png" for name in drawn_plots} == {path.name for path in pictures.iterdir()}
     assert 2 == call(capsys, f"report {run} --html {tmp_path / 'x'} --csv").code
 
 

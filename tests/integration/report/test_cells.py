@@ -33,6 +33,7 @@ def test_csv_has_a_line_for_every_network(report: Report) -> None:
 def test_markdown_has_a_row_for_every_method(report: Report) -> None:
     """One column a budget; the dense network is the same in all; names are no markup."""
     odd = [replace(result, method="a|b`") if result.method == "snip" else result for result in report.results]
+    odd = [replace(one, status="trained") if one.method == "dense" else one for one in odd]  # after one epoch
     rows = [line.strip("| ").split(" | ") for line in report_markdown(replace(report, results=odd)).splitlines()]
     dense = next(result for result in report.results if result.method == "dense").test_accuracy
 

@@ -25,9 +25,10 @@ def test_runs_are_compared_on_the_command_line(
 
     assert (0, 0) == (shown.code, document.code)
     assert "training.epochs" in shown.out
-    assert "one seed: no interval" in shown.out
+    assert "no method, budget and seed with trained networks in common" in " ".join(shown.out.split())  # one epoch
     assert [1, 7] in [row["values"] for row in document.json["settings"]]
-    assert {0.0} == {gain["difference"]["mean"] for row in document.json["results"] for gain in row["gains"][1:]}
+    assert {None} == {gain for row in document.json["results"] for gain in row["gains"]}
+    assert {"mean", "low", "high"} == document.json["results"][0]["accuracies"][0].keys()
     assert "the specs are identical" in call(capsys, f"compare {run} {run}").out
     for line, text in (
         (f"compare {run}", "takes two runs or more"),

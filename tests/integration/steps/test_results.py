@@ -17,6 +17,7 @@ import torch
 from autosparse.core.graph.connectivity import Finding
 from autosparse.core.weights import Tensors
 from autosparse.errors import DamagedArtifact
+from autosparse.exporters import Quartiles, Speed
 from autosparse.steps import StepResult, operations
 from autosparse.steps.data import DataResult
 from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
@@ -46,6 +47,9 @@ TRIAL = TrialResult(
     validation_accuracy=50.0,
     selection=CHOICE,
 )
+SIDE = Quartiles(1.0, 2.0, 3.0)
+SPEED = Speed(SIDE, SIDE, SIDE, SIDE, SIDE, 25, stable=True)
+MODEL = {"a": torch.zeros(2)}
 SPLIT = {"pixels": torch.zeros(2, 3, 3, 1, dtype=torch.uint8), "labels": torch.tensor([0, 1])}
 STATISTICS = {"mean": torch.tensor([0.5]), "spread": torch.tensor([0.25])}
 
@@ -133,9 +137,7 @@ SAMPLES: dict[str, Sample] = {
         TuneResult({"width": 8}, TRIAL, CHOICE), "selection", "best", "best.validation_accuracy", "best.selection"
     ),
     "tune without trials": sample(TuneResult({"width": 8})),
-    "emit": sample(
-        EmitResult(9, 12, 0.0, 0.0, 50.0, {"1": (1.0, 2.0)}, 1), read=read_emission, model={"a": torch.zeros(2)}
-    ),
+    "emit": sample(EmitResult(9, 12, 0.0, 0.0, 50.0, "onnxruntime", {"1": SPEED}, 1), read=read_emission, model=MODEL),
     "emit, failed": sample(FailedEmission("it has no such layer", 1), read=read_emission),
 }
 # Files whose names and shapes nothing else in the artifact says.

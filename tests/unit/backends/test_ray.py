@@ -9,7 +9,19 @@ from typing import Any
 
 import pytest
 
-from autosparse.backends import Distributed, Event, Finished, Note, Placement, Raised, Started, backends, ray
+from autosparse.backends import (
+    Distributed,
+    Event,
+    Finished,
+    Limit,
+    Limits,
+    Note,
+    Placement,
+    Raised,
+    Started,
+    backends,
+    ray,
+)
 from autosparse.errors import FitError, MissingRequirement, StepError, UsageError
 
 GIB = 2**30
@@ -238,3 +250,12 @@ def test_auto_is_the_cluster_that_is_there(tmp_path: Path, monkeypatch: pytest.M
     assert "127.0.0.1:2" == ray._known("auto", trusted=False)
     with pytest.raises(UsageError, match="through a proxy"):
         ray._known("ray://head:10001", trusted=True)
+
+
+def test_a_cluster_for_one_run_has_the_limits_of_the_process() -> None:
+    """Ray would see the machine's cores and memory in a group below the outermost."""
+    cores, machine = Limit(3, "cgroup v2 cpu.max of /a"), Limit(2**33, "the machine")
+
+    assert {"num_cpus": 3} == ray._within(Limits(cores, cores, machine, None))
+    limited = ray._within(Limits(cores, cores, Limit(2**30, "cgroup v2 memory.max of /a"), None))
+    assert 2**30 == limited["_memory"] + limited["object_store_memory"]

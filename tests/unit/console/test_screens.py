@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,12 +22,14 @@ import pytest
 from rich.console import Console
 
 from autosparse.api.selftest import SelfTest
+from autosparse.backends import Limit, Limits
 from autosparse.cli import main
 from autosparse.console.progress import Tree
+from autosparse.cost.fit import fit_plan
 from autosparse.packaged import shipped
 from autosparse.store import Store
 from tests.conftest import Workspace
-from tests.plans import MACHINE, remember_rates
+from tests.plans import MACHINE, known_rates, remember_rates
 from tests.unit.console.test_progress import drawn, fitted, replay
 
 ROOT = Path(__file__).parents[3]
@@ -76,6 +78,14 @@ ENVIRONMENT = {
 }
 
 
+LIMITS = Limits(
+    cores=Limit(2, "cgroup v2 cpu.max of /"),
+    threads=Limit(2, "cgroup v2 cpu.max of /"),
+    memory=Limit(4 * 2**30, "cgroup v2 memory.max of /"),
+    processes=Limit(512, "cgroup v2 pids.max of /"),
+)
+
+
 def doctor(width: int) -> str:
     """Return the output of `doctor` on a machine where the test fails or, below, passes."""
     from autosparse.cli import doctor
@@ -84,7 +94,12 @@ def doctor(width: int) -> str:
         patch.setattr(Store, "default", lambda: Store(Path("/home/ada/.cache/autosparse")))
         patch.setattr(doctor, "environment", lambda _: ENVIRONMENT)
         patch.setattr(doctor, "this_machine", lambda: MACHINE)
-        patch.setattr(doctor, "memory_of", lambda _: 16 * 2**30)
+        patch.setattr(doctor, "this_process", lambda: LIMITS)
+        patch.setattr(doctor, "memory_of", lambda _: 3.9 * 2**30)
+        patch.setattr(doctor, "available_memory", lambda: 3.7 * 2**30)
+        patch.setattr(doctor, "free_processes", lambda: 488)
+        patch.setattr(doctor, "system_load", lambda: 0.31)
+        patch.setattr(doctor, "is_busy", lambda: False)
         patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2e11))
         patch.setattr(doctor, "missing_extras", lambda: {"timm": "pip install 'autosparse[timm]'"})
         patch.setattr(doctor, "self_test", lambda _: SelfTest("cpu", 2.1))
@@ -120,7 +135,8 @@ def known_memory() -> dict[str, bytes]:
     """The files in which a store remembers known rates for the digits."""
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder))
-        remember_rates(store, shipped("specs")["digits"])
+        for threads in (1, 2):
+            remember_rates(store, shipped("specs")["digits"], f"target.threads={threads}")
         return {path.name: path.read_bytes() for path in (store.root / "memory").iterdir()}
 
 
@@ -143,6 +159,7 @@ def prepared(folder: Path, patch: pytest.MonkeyPatch) -> None:
         (memory / name).write_bytes(data)
     for module in ("autosparse.cli.app", "autosparse.cli.run", "autosparse.cost.price"):
         patch.setattr(sys.modules[module], "this_machine", lambda: MACHINE)
+    patch.setattr(sys.modules["autosparse.cli.app"], "fit_plan", partial(fit_plan, calibration=known_rates()))
     patch.setattr("autosparse.cost.fit.memory_of", lambda _: 16 * 2**30)
 
 

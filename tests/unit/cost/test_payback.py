@@ -15,7 +15,7 @@ from tests.plans import DIGITS, MACHINE, NETWORK_RATES, finish, known_rates
 SETTINGS = ("training.kernels=compiled", "irp.rounds=2", "compare=[dense]", "budget=0.9", "target.threads=1")
 
 
-KNOWN = known_rates()
+KNOWN = known_rates(gain=1.0)
 
 
 def fitted(store: Store, *settings: str, calibration: Calibration = KNOWN) -> Fitted:
@@ -42,7 +42,7 @@ def test_what_compiling_saves(store: Store) -> None:
 @pytest.mark.parametrize(("rate", "printed"), [(1e-6, "saved"), (2e-4, "lost; `--set training.kernels=dense`")])
 def test_a_plan_tells_it(store: Store, capsys: pytest.CaptureFixture[str], rate: float, printed: str) -> None:
     """In words, if it pays off and if not."""
-    known = known_rates({"train": 1e-4, "compiled": rate, "compiling": 0.1})
+    known = known_rates({"train": 1e-4, "compiled": rate, "compiling": 0.1}, gain=1.0)
     show_plan(fitted(store, *SETTINGS, calibration=known), None, every_step=False)
     out = " ".join(capsys.readouterr().out.split())
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from autosparse.backends import Placement, environment
+from autosparse.backends import Limit, Placement, environment
 from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted, plan_json, remember_use, shared
 from autosparse.cost.price import Calibration, Price, peak_bytes, price
 from autosparse.cost.work import Work, count_work
 from autosparse.errors import FitError
+from autosparse.measure.probe import Measurement
 from autosparse.plan.model import Plan
 from autosparse.plan.status import statuses
 from autosparse.spec import load_spec
-from autosparse.steps.workload import Workload
+from autosparse.steps.workload import Workload, sum_counted
 from autosparse.store import Store, open_index
 from tests.plans import DIGITS, MACHINE, NETWORK_RATES, compiled, finish, known_rates
 
@@ -66,7 +68,7 @@ def test_repair_is_counted() -> None:
 
 
 def test_training_for_a_mask_is_counted(store: Store) -> None:
-    """Rounds times steps times images of a batch, with what a search's parts cost; in time, memory and trainings."""
+    """Rounds times steps times images of a batch, with what a search's parts cost; in time and memory."""
     linear = "{name: trained, criterion: magnitude, schedule: {name: linear, rounds: 2, steps: 5}}"
     plan = compiled(DIGITS, "method=mask_search", f"compare=[{linear}, dense]")
     search, rounds = "mask/mask_search/0.9/seed0", "mask/trained/0.9/seed0"
@@ -78,7 +80,7 @@ def test_training_for_a_mask_is_counted(store: Store) -> None:
     assert estimate.steps[search].seconds == pytest.approx(400 * batch * 1.19e-4, rel=0.1)
     assert batch == work[search].load.batch
     assert any(batch == phase.get("train") for phase in work[search].load.memory)
-    assert estimate.dense == pytest.approx(IMAGES * EPOCHS * 1e-4, rel=0.1)
+    assert 400 * batch * 1e-4 < estimate.steps[search].seconds
 
 
 def test_steps_of_a_kind_share_their_rate() -> None:
@@ -102,10 +104,37 @@ def test_seconds_are_counts_times_rates(store: Store) -> None:
 
     assert estimate.steps[TRAIN].seconds == pytest.approx(IMAGES * EPOCHS * 1e-4 + 0.01 + 0.01 + data * 1e-9, abs=1e-3)
     assert "probe" == estimate.steps[TRAIN].basis
-    assert estimate.dense == estimate.steps[TRAIN].seconds
+    assert estimate.dense == estimate.works[TRAIN].load.counted
     assert (
         2.0 <= estimate.to_run(statuses(plan, store)).seconds - sum(e.seconds for e in estimate.steps.values()) <= 3.5
     )
+
+
+def test_dense_trainings_do_not_depend_on_the_machine(store: Store) -> None:
+    """A machine a hundred times as slow plans the same number, and the same counted work; only seconds differ."""
+    slow = known_rates({"train": 1e-2, "gradient": 1e-2, "flow": 1.0, "forward": 1e-3, "scorer": 0.1})
+    first, second = (plan_json(fitted(store, calibration=calibration, refit=True)) for calibration in (KNOWN, slow))
+    plan = compiled(DIGITS)
+    works, once = count_work(plan), count_work(plan)[TRAIN].load.counted
+    total = sum_counted(work.load.counted for work in works.values())
+
+    assert second["summary"]["seconds"] > 10 * first["summary"]["seconds"]
+    assert first["summary"]["dense_trainings"] == second["summary"]["dense_trainings"]
+    assert first["summary"]["dense_trainings"] == pytest.approx(total.macs / once.macs, abs=1e-4)
+    assert first["summary"]["counted"] == second["summary"]["counted"]
+    assert first["summary"]["counted"]["steps"] == total.steps
+    counted = {step["name"]: step["counted"] for step in first["steps"]}
+    assert {"steps": 0, "images": 0, "macs": 0} == counted["mask/erk/0.9/seed0"]
+    assert counted[TRAIN] == counted["train/snip/0.98/seed0"]
+
+
+def test_a_plan_with_nothing_to_run_costs_no_training(store: Store) -> None:
+    """The cost is that of the steps to run."""
+    plan = compiled(DIGITS)
+    assert 0 < (fitted(store).trainings or 0)
+    finish(plan, store)
+
+    assert 0.0 == fitted(store).trainings
 
 
 def _buffers(plan: Plan) -> int:
@@ -134,6 +163,15 @@ def test_a_store_that_cannot_be_written_is_no_obstacle(store: Store) -> None:
     assert ["machine", "resnet8"] * 2 == probes
 
 
+def test_a_plan_without_data_probes_nothing(store: Store, tmp_path: Path) -> None:
+    """No step has a price, so that torch is not imported either."""
+    probes: list[str] = []
+    plan = compiled(DIGITS, f"dataset={{name: parquet, path: {tmp_path}/none}}")
+
+    assert {} == priced(plan, store, known_rates(probes=probes)).steps
+    assert [] == probes
+
+
 def test_a_machine_is_probed_once(store: Store) -> None:
     """Rates are remembered for the processor, the threads and the torch; another batch is measured."""
     probes: list[str] = []
@@ -151,12 +189,70 @@ def test_what_is_remembered_badly_is_measured_again(store: Store) -> None:
     """A file that holds something else is no rate."""
     probes: list[str] = []
     priced(compiled(DIGITS), store, known_rates(probes=probes))
-    for number, text in enumerate(('{"train": "fast"}', "{}", '{"train": 1.0, "base": NaN}', "[1]"), start=2):
+    malformed = (
+        '{"rates": {"train": "fast"}}', "{}", '{"rates": {"train": 1.0, "base": NaN}}', "[1]", '{"rates": [1]}',
+        '{"rates": {}, "derived": 1}', '{"rates": {}, "slowdown": "x"}', '{"train": 1.0}',
+    )  # fmt: skip
+    for number, text in enumerate(malformed, start=2):
         for path in (store.root / "memory").glob("rates-*.json"):
             path.write_text(text, encoding="utf-8")
         priced(compiled(DIGITS), store, known_rates(probes=probes))
 
         assert 2 * number == len(probes)
+
+
+def slow_down(file: Path, times: float) -> None:
+    """Make remembered rates slower."""
+    measurement = json.loads(file.read_text(encoding="utf-8"))
+    rates = {name: times * rate for name, rate in measurement["rates"].items()}
+    file.write_text(json.dumps({**measurement, "rates": rates}), encoding="utf-8")
+
+
+def cut(slowdown: float, *, now: float, probes: list[str]) -> Calibration:
+    """The calibration of a machine where load cut the probe of the network short."""
+    known = known_rates(probes=probes, slowdown=now)
+
+    def probe(*about: Any) -> Measurement:
+        return replace(known.probe_network(*about), derived=("train",), slowdown=slowdown, load=9.0)
+
+    return replace(known, probe_network=probe)
+
+
+@pytest.mark.parametrize(("before", "now", "again"), [(1.0, 1.0, 0), (6.0, 5.0, 0), (6.0, 1.0, 1)])
+def test_a_probe_that_load_cut_short_is_repeated_on_an_idle_machine(
+    store: Store, before: float, now: float, again: int
+) -> None:
+    """Derived rates of a busy machine stay while it is busy; those of a huge network stay."""
+    probes: list[str] = []
+    first = priced(compiled(DIGITS), store, cut(before, now=before, probes=probes))
+    priced(compiled(DIGITS), store, cut(before, now=now, probes=probes))
+
+    assert 1 + again == probes.count("resnet8")
+    assert "counted work" == first.steps[TRAIN].basis
+    assert 3.0 * first.steps[TRAIN].seconds == pytest.approx(first.steps[TRAIN].seconds_high, rel=0.01)
+
+
+def test_estimates_are_ranges(store: Store) -> None:
+    """A probe has a wider range than finished steps; a sum has the sums of the ends."""
+    plan = compiled(DIGITS, "training.epochs=6")
+    made(store, plan, {"train/snip/0.9/seed0": 3.0, "train/erk/0.9/seed0": 4.0})
+    planned = priced(compiled(DIGITS), store)
+    finished, probed = planned.steps[TRAIN], planned.steps["evaluate/dense/seed0"]
+
+    assert pytest.approx([0.85 * 6, 1.2 * 8]) == [finished.seconds_low, finished.seconds_high]
+    assert probed.seconds_low == pytest.approx(0.7 * probed.seconds, rel=0.01)
+    assert probed.seconds_high == pytest.approx(1.5 * probed.seconds, rel=0.01)
+    together = planned.of([TRAIN, "evaluate/dense/seed0"])
+    assert together.seconds_high == pytest.approx(finished.seconds_high + probed.seconds_high)
+    assert "probe" == together.basis
+
+
+def test_a_step_that_ran_on_a_busy_machine_counts_with_its_idle_time(store: Store) -> None:
+    """Its wall time was ten times as long."""
+    plan = compiled(DIGITS, "training.epochs=6")
+    made(store, plan, {"train/snip/0.9/seed0": 40.0}, idle=4.0)
+
+    assert priced(compiled(DIGITS), store).steps[TRAIN].seconds == pytest.approx(8.0)
 
 
 def made(
@@ -167,6 +263,7 @@ def made(
     threads: int = 2,
     peak: int = 7 * 10**8,
     placement: Placement | None = None,
+    idle: float | None = None,
 ) -> None:
     """Publish steps that took some seconds."""
     work = count_work(plan)
@@ -179,6 +276,7 @@ def made(
             "inputs": {},
             "environment": environment(placement or Placement("cpu", threads)),
             "seconds": duration,
+            **({} if idle is None else {"idle_seconds": idle}),
             "peak_bytes": peak,
             "work": {"kind": work[name].kind, "amount": work[name].load.amount, "held": work[name].held},
             "created": f"2026-01-01T00:00:{number:02}+00:00",
@@ -241,7 +339,7 @@ def test_a_plan_that_fits_changes_nothing(store: Store) -> None:
     fit = fitted(store)
 
     assert ((), None) == (fit.adjustments, fit.problem)
-    assert Placement("cpu", 2) == fit.placement
+    assert Placement("cpu", 2, adaptive=True) == fit.placement
 
 
 def test_memory_is_kept_by_smaller_evaluations(store: Store) -> None:
@@ -274,11 +372,11 @@ def test_evaluation_and_data_are_made_smaller(store: Store) -> None:
 def test_what_cannot_fit_names_a_batch_that_would(store: Store) -> None:
     """Training at 10 MB an image: the batch is written in keys, so it is named and not changed."""
     large = known_rates({"train_bytes": 1e7})
-    fit = fitted(store, "target.memory=1300MB", calibration=large)
+    fit = fitted(store, "target.memory=1700MB", calibration=large)
 
     assert fit.problem is not None
     assert "training.batch=64" in (fit.problem.hint or "")
-    assert fitted(store, "target.memory=1300MB", "training.batch=64", calibration=large).problem is None
+    assert fitted(store, "target.memory=1700MB", "training.batch=64", calibration=large).problem is None
 
 
 def test_less_memory_than_torch_takes(store: Store) -> None:
@@ -286,7 +384,52 @@ def test_less_memory_than_torch_takes(store: Store) -> None:
     fit = fitted(store, "target.memory=100MiB")
 
     assert fit.problem is not None
-    assert "torch and image readers take 552 MiB here" in (fit.problem.hint or "")
+    assert "torch and image readers take 869 MiB here, with a process to check" in (fit.problem.hint or "")
+
+
+def test_the_process_that_checks_models_takes_memory(store: Store) -> None:
+    """It imports torch and may run next to every step: its private pages count at the peak, if the plan emits."""
+    emits, none = fitted(store), fitted(store, "emit=[]")
+    peak = max(estimate.peak_bytes for estimate in emits.price.steps.values())
+
+    assert emits.checking > 3e8
+    assert peak + emits.checking == emits.left.peak_bytes
+    assert 0 == none.checking
+    assert fitted(store, f"target.memory={peak + emits.checking}B").adjustments == ()
+    assert fitted(store, f"target.memory={peak + emits.checking - 1}B").adjustments != ()
+
+
+def test_members_of_a_team_hold_copies(store: Store) -> None:
+    """Two processes on one CPU hold everything twice but the pages of libraries, 0.2 GB."""
+    one, two = (fitted(store, f"target.devices={n}").price.steps for n in (1, 2))
+
+    assert 2 * one[TRAIN].peak_bytes - 200_000_000 == two[TRAIN].peak_bytes
+    assert one["tune"].peak_bytes == two["tune"].peak_bytes
+
+
+def test_a_step_that_cannot_start_its_threads_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step and the check of its model start threads: the plan names the limit, its source and the rest."""
+    monkeypatch.setattr("autosparse.cost.fit.most_processes", lambda: Limit(64, "cgroup v2 pids.max of /"))
+    monkeypatch.setattr("autosparse.cost.fit.free_processes", lambda: 11)
+    problem = fitted(store, "target.threads=2").problem
+
+    assert problem is not None
+    assert problem.message.startswith("a step starts up to 16 processes and threads, and 11 are left")
+    assert problem.message.endswith("of the limit of 64 (cgroup v2 pids.max of /)")
+    assert fitted(store, "target.threads=2", "emit=[]").problem is None
+
+
+def test_too_little_memory_for_torch_is_refused_before_its_import(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel would kill a process that imports torch: the plan is refused before, and nothing is measured."""
+    monkeypatch.setattr("autosparse.cost.fit.memory_of", lambda device: 200 * 2**20)
+    probes: list[str] = []
+
+    with pytest.raises(FitError, match="torch takes about 400 MiB of memory, and 200 MiB are left"):
+        fitted(store, calibration=known_rates(probes=probes))
+
+    assert [] == probes
 
 
 def open_spec(folder: Path, *extra: str) -> Path:
@@ -326,8 +469,7 @@ def test_a_choice_is_kept(store: Store, tmp_path: Path) -> None:
     limit = f"target.time={round(fitted(store, spec=path).left.seconds)}s"
     first = fitted(store, limit, spec=path)
     for file in (store.root / "memory").glob("rates-*.json"):
-        rates = json.loads(file.read_text(encoding="utf-8"))
-        file.write_text(json.dumps({name: 1.2 * rate for name, rate in rates.items()}), encoding="utf-8")
+        slow_down(file, 1.2)
     slower = known_rates({name: 1.2 * NETWORK_RATES[name] for name in ("train", "gradient")})
     second, third = (fitted(store, limit, spec=path, refit=refit, calibration=slower) for refit in (False, True))
 
@@ -341,8 +483,7 @@ def test_a_choice_is_given_up_when_it_takes_far_too_long(store: Store, tmp_path:
     limit = f"target.time={round(fitted(store, spec=path).left.seconds)}s"
     first = fitted(store, limit, spec=path)
     for file in (store.root / "memory").glob("rates-*.json"):
-        rates = json.loads(file.read_text(encoding="utf-8"))
-        file.write_text(json.dumps({name: 2 * rate for name, rate in rates.items()}), encoding="utf-8")
+        slow_down(file, 2.0)
 
     assert first.plan.digest != fitted(store, limit, spec=path).plan.digest
 
@@ -353,8 +494,7 @@ def test_a_finished_choice_has_nothing_to_run(store: Store, tmp_path: Path) -> N
     limit = f"target.time={round(fitted(store, spec=path).left.seconds)}s"
     finish(fitted(store, limit, spec=path).plan, store)
     for file in (store.root / "memory").glob("rates-*.json"):
-        rates = json.loads(file.read_text(encoding="utf-8"))
-        file.write_text(json.dumps({name: 9 * rate for name, rate in rates.items()}), encoding="utf-8")
+        slow_down(file, 9.0)
 
     assert {"reuse"} == {status.status for status in fitted(store, limit, spec=path).statuses.values()}
 

@@ -11,7 +11,8 @@ def test_the_price_of_prospr_grows_with_its_steps() -> None:
     """A gradient after the steps, and for each of them one there and a Hessian product back; a state for each."""
     facts = criteria["prospr"].facts
 
-    assert [4.5, 11.5] == [facts["gradients"]({"steps": steps}) for steps in (1, 3)]
+    assert [2, 4] == [facts["gradients"]({"steps": steps}) for steps in (1, 3)]
+    assert [1, 3] == [facts["hessian_products"]({"steps": steps}) for steps in (1, 3)]
     assert [3, 5] == [facts["states"]({"steps": steps}) for steps in (1, 3)]
 
 

@@ -180,7 +180,7 @@ def test_files_that_are_no_images_are_counted(tmp_path: Path) -> None:
 
 
 def test_broken_links_are_counted(tmp_path: Path) -> None:
-    """A symbolic link to a file that does not exist is no image and is counted."""
+    """A symbolic link to a file that does not exist is no image; it is counted and named."""
     write_pictures(tmp_path, {"a": 12, "b": 12})
     try:
         (tmp_path / "a" / "z.png").symlink_to(tmp_path / "nowhere.png")
@@ -190,7 +190,10 @@ def test_broken_links_are_counted(tmp_path: Path) -> None:
     source = opened(tmp_path)
 
     assert 24 == source.train_images + source.validation_images + source.test_images
-    assert (f"2 files (broken links) in class folders of {tmp_path} are left out: no images",) == source.warnings
+    assert (
+        f"2 files (broken links) in class folders of {tmp_path} are left out: no images",
+        f"broken links: {tmp_path / 'a' / 'z.png'}, {tmp_path / 'b' / 'self'}",
+    ) == source.warnings
 
 
 @pytest.mark.parametrize("suffix", ["jfif", "jpe", "JPEG", "jp2", "apng", "dib", "pbm", "pnm", "tga", "tif"])
@@ -294,15 +297,19 @@ def test_a_folder_that_is_not_there(tmp_path: Path, folders: dict[str, int] | No
 
 
 def test_what_cannot_be_decoded_is_named(tmp_path: Path) -> None:
-    """The error names the file, whether it is the first one that a plan reads or a later one."""
+    """The error names every file, also the first one, from which a plan would take the shape."""
     root = write_pictures(tmp_path, {"cat": 12, "dog": 12})
     (root / "dog" / "0005.png").write_bytes(picture()[:50])
     with pytest.raises(StepError, match=r"dog.0005\.png cannot be decoded"):
         load_all(opened(root))
 
     (root / "cat" / "0000.png").write_bytes(b"")
-    with pytest.raises(StepError, match=r"cat.0000\.png cannot be decoded"):
-        opened(root)
+    source = opened(root)
+    assert (3, 4, 6) == source.shape
+    with pytest.raises(
+        StepError, match=r"^2 of \d+ images cannot be read: .*cat.0000\.png cannot be decoded: it is empty"
+    ):
+        load_all(source)
 
 
 def test_a_file_that_is_gone_when_it_is_read(tmp_path: Path) -> None:

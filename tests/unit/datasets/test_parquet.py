@@ -197,7 +197,8 @@ def test_files_that_do_not_hold_a_set(tmp_path: Path, rows: Any, names: Any, opt
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"), [([0, -1] * 6, "has label -1"), ([0, 2] * 6, "has label 2"), ([0, None] * 6, "in row 1")]
+    ("labels", "message"),
+    [([0, -1] * 6, "has label -1"), ([0, 2] * 6, "has label 2"), ([0, None] * 6, "in rows 1, 3, 5")],
 )
 def test_labels_that_are_no_class(tmp_path: Path, labels: Any, message: str) -> None:
     """A label beyond the classes of the metadata, such as the -1 of hidden test labels, is reported with its file."""

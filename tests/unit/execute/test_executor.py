@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +12,10 @@ from typing import Any
 import pytest
 
 from autosparse.backends import Placement, local
-from autosparse.errors import DamagedArtifact
+from autosparse.errors import DamagedArtifact, MissingRequirement, StepError
 from autosparse.execute import Event, Finished
 from autosparse.execute.executor import continued_by
+from autosparse.execute.outcome import failures_of
 from autosparse.execute.step_runner import StepRunner
 from autosparse.plan.model import Step
 from autosparse.store import Artifact, Store
@@ -54,3 +57,22 @@ def test_what_a_run_goes_on_from_tells_its_metrics() -> None:
     plan = compiled(DIGITS)
 
     assert {"irp/seed100/round1", "irp/seed100/round2"} == continued_by(plan, [plan.steps["irp/seed100/round3"]])
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "hint"),
+    [
+        (errno.ENOSPC, MissingRequirement, "cache gc"),
+        (errno.EDQUOT, MissingRequirement, "the same command then resumes"),
+        (errno.EACCES, StepError, "is kept"),
+    ],
+)
+def test_a_full_disk_stops_the_run_and_not_only_its_step(code: int, kind: type[Exception], hint: str) -> None:
+    """One sentence, as every other step would fail alike; other errors of files fail their step alone."""
+    step = compiled(DIGITS).steps["tune"]
+
+    with pytest.raises(kind, match=os.strerror(code)) as caught, failures_of(step):
+        raise OSError(code, os.strerror(code), "model.onnx")
+    assert isinstance(caught.value, MissingRequirement | StepError)
+    assert hint in (caught.value.hint or "")
+    assert (caught.value.step == step.name) == (kind is StepError)

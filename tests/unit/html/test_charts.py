@@ -11,16 +11,19 @@ from typing import Any
 
 import pytest
 
-from autosparse.html import charts, effort_charts
+from autosparse.html import charts, effort_charts, frontier_charts
 from autosparse.html.page import plots_of, report_page
 from autosparse.html.render import json_for_script, png_of, svg_of
 from autosparse.html.theme import svg_rules
+from autosparse.report.cells import columns_of
 from autosparse.report.schema import LayerShare, Made, MaskCost, Missing, Profile, Report
+from autosparse.report.significance import mean_interval
 from tests.docs.outputs import INCOMPLETE, REPORTS
 
-NAMES = {"accuracy", "frontier", "layers", "irp", "tuning", "cost"}
+NAMES = {"accuracy", "frontier", "frontier_seconds", "layers", "irp", "tuning", "cost"}
 FIELDS = {
-    "row", "series", "at", "from", "to", "label", "text", "seeds", "dense", "cost", "label_at", "name", "accuracy",
+    "row", "series", "at", "from", "to", "interval", "label", "text", "seeds", "dense", "cost", "label_at", "name",
+    "accuracy",
     "trainings", "layer", "share", "kept", "size", "effective", "number", "left", "round", "trial", "value", "best",
     "settings", "purpose", "seconds", "begin", "end", "lane", "step",
 }  # fmt: skip
@@ -113,7 +116,7 @@ def test_the_dense_network_is_a_rule(digits: Report) -> None:
     """In both plots of accuracy, with its number in the note."""
     dense = next(one.test_accuracy for one in digits.results if one.method == "dense")
 
-    for plot in (charts.accuracy_plot(digits), charts.frontier_plot(digits)):
+    for plot in (charts.accuracy_plot(digits), frontier_charts.frontier_plot(digits)):
         assert [dense] == [row["dense"] for row in rows_of(plot) if "dense" in row]
         assert plot is not None
         assert f"dense network ({dense:.1f} %)" in plot.note
@@ -191,38 +194,86 @@ def test_numbers_that_are_not_finite_are_null(digits: Report) -> None:
     assert [None, None, 1.5] == json.loads(json_for_script({"a": [float("nan"), float("inf"), 1.5]}))["a"]
 
 
-def test_spreads_are_bars(digits: Report) -> None:
-    """± one standard deviation, cut at the end of the axis."""
-    seeds = [*digits.results, *(replace(one, seed=1, test_accuracy=one.test_accuracy - 2) for one in digits.results)]
-    plot = charts.accuracy_plot(replace(digits, results=seeds))
-    rows = [row for row in rows_of(plot) if row.get("from") is not None]
+def test_bars_are_intervals(digits: Report) -> None:
+    """Of the test images for one seed, and of the seeds for several; within 0 to 100 %, cut at the end of the axis."""
+    other = (replace(one, seed=1, test_accuracy=one.test_accuracy - 2) for one in digits.results)
+    several = replace(digits, results=[*digits.results, *other])
+    for report, over in ((digits, "300 test images."), (several, "300 test images and the seeds.")):
+        plot = charts.accuracy_plot(report)
+        rows = [row for row in rows_of(plot) if row.get("from") is not None]
+
+        assert plot is not None
+        assert f"Bars are 95 % confidence intervals over {over}" in plot.note
+        assert rows
+        for row in rows:
+            both = [row["mean"] + 1, row["mean"] - 1]
+            interval = mean_interval(both if row["seeds"] == 2 else [row["mean"]], 300)
+            assert row["to"] == pytest.approx(interval.high)
+            assert 0 <= row["from"] <= row["mean"]
+
+
+def test_an_axis_of_networks_at_chance_begins_at_zero(digits: Report) -> None:
+    """Their differences are none: no method is on the frontier, and the others' axis holds their noise."""
+    useless = [
+        replace(one, status="at chance", test_accuracy=10.4 if one.method == "snip" else 7.9) for one in digits.results
+    ]
+    plot = charts.accuracy_plot(replace(digits, results=useless, controls=[]))
+    trained = [one if one.method in ("irp", "erk") else replace(one, status="at chance") for one in digits.results]
+    frontier = frontier_charts.frontier_plot(replace(digits, results=trained))
 
     assert plot is not None
-    assert "standard deviation" in plot.note
-    assert rows
-    for row in rows:
-        assert row["to"] - row["mean"] == pytest.approx(2**0.5)
-        assert row["from"] <= row["mean"]
+    assert frontier is not None
+    domains = [value for name, value in walk(plot.spec) if name == "domain" and isinstance(value, list)]
+    domains = [domain for domain in domains if isinstance(domain[0], float)]
+    assert domains
+    assert {0.0} == {low for low, _ in domains}
+    assert "dense network" not in plot.note  # no reference
+    assert frontier_charts.frontier_plot(replace(digits, results=useless)) is None
+    assert {"irp", "erk"} == {row["name"] for row in rows_of(frontier) if "name" in row}
+    assert "Left out, not above chance: learned+50pct, learned, random" in frontier.note
 
 
 def test_labels_of_the_frontier_cover_nothing(digits: Report) -> None:
     """Methods of the same cost and accuracy have labels one above another."""
     costs = [replace(one, trainings=0.001) for one in digits.mask_costs]
-    rows = rows_of(charts.frontier_plot(replace(digits, mask_costs=costs)))
+    rows = rows_of(frontier_charts.frontier_plot(replace(digits, mask_costs=costs)))
     heights = sorted(row["label_at"] for row in rows if "label_at" in row)
 
-    assert 8 < len(heights)
+    assert 7 < len(heights)
     assert all(high - low > 0.1 for low, high in pairwise(heights))
 
 
-def test_cheap_masks_stand_at_the_left(digits: Report) -> None:
-    """A logarithmic axis has no zero; equal costs make an axis too."""
-    costs = [MaskCost(one.method, one.budget, 0.0, 0.0) for one in digits.mask_costs]
-    plot = charts.frontier_plot(replace(digits, mask_costs=costs))
+def test_the_axis_of_costs_has_a_zero(digits: Report) -> None:
+    """A cost of exactly 0 stands at the tick 0, left of every other cost; costs of 0 alone make an axis too."""
+    plot = frontier_charts.frontier_plot(digits)
+    rows = {row["name"]: row for row in rows_of(plot) if "cost" in row}
+    axis = frontier_charts.CostAxis.of([row["cost"] for row in rows.values()])
 
     assert plot is not None
-    assert {0.005} == {row["cost"] for row in rows_of(plot) if "cost" in row}
-    assert "< 0.01" in svg_of(plot.spec).replace("&lt;", "<")
+    assert {0.0} == {rows[name]["cost"] for name in ("random", "erk")}
+    assert 0 < axis.at(0.0) < axis.at(rows["snip"]["cost"]) < axis.at(rows["irp"]["cost"]) < 1
+    assert "symlog" in [value for name, value in walk(plot.spec) if name == "type"]
+    assert 0.0 in axis.ticks
+    assert 1.0 in axis.ticks
+    costs = [MaskCost(one.method, one.budget, 0.0, 0.0, 0, 0, 0) for one in digits.mask_costs]
+    plot = frontier_charts.frontier_plot(replace(digits, mask_costs=costs))
+
+    assert plot is not None
+    assert {0.0} == {row["cost"] for row in rows_of(plot) if "cost" in row}
+    assert ">0</text>" in svg_of(plot.spec)
+
+
+def test_seconds_have_a_plot_apart(digits: Report) -> None:
+    """Each mark at its measured seconds, without the line of the frontier, which counted costs decide."""
+    counted, timed = frontier_charts.frontier_plot(digits), frontier_charts.seconds_plot(digits)
+    label = [*columns_of(digits)][-1]
+    costs = (cost for cost in digits.mask_costs if cost.budget == label)
+    seconds = {cost.method: cost.seconds for cost in costs if cost.method != "magnitude"}  # a layer collapse
+
+    assert counted is not None
+    assert timed is not None
+    assert seconds == {row["name"]: row["cost"] for row in rows_of(timed) if "cost" in row}
+    assert [True, False] == ["step-after" in json.dumps(plot.spec) for plot in (counted, timed)]
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 50.0, 100.0])
@@ -231,7 +282,7 @@ def test_equal_accuracies_make_an_axis(digits: Report, accuracy: float) -> None:
     results = [replace(one, test_accuracy=accuracy) for one in digits.results]
     even = replace(digits, results=results, controls=[])
 
-    for plot in (charts.accuracy_plot(even), charts.frontier_plot(even)):
+    for plot in (charts.accuracy_plot(even), frontier_charts.frontier_plot(even), frontier_charts.seconds_plot(even)):
         assert plot is not None
         domains = [value for name, value in walk(plot.spec) if name == "domain" and isinstance(value, list)]
         ends = [domain for domain in domains if not isinstance(domain[0], str)]

@@ -3,50 +3,32 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 import pytest
 import torch
 
 from autosparse.backends import PeakMemory, Placement, memory_of, release_memory, resident_memory
-from autosparse.core.training.loop import Recipe
-from autosparse.errors import MissingExtra
 from autosparse.measure import probe
 
 CPU = Placement("cpu", 1)
 
 
-def test_compiled_kernels_are_compared_with_dense_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By epochs after the first, which compiles; slow ones, of a machine that is busy, count for neither."""
-    clock = [0.0]
-    monkeypatch.setattr("autosparse.measure.probe.time.perf_counter", lambda: clock[0])
-    seconds = {"dense": iter([2.0, 2.5, 9.0, 2.0] * 2), "compiled": iter([31.0, 1, 1, 1, 6.0, 1, 5, 1, 5.5, 1, 1, 8])}
-
-    def train(recipe: Recipe, generator: torch.Generator, observe: Callable[[], None]) -> None:
-        for _ in range(int(recipe.epochs)):
-            clock[0] += next(seconds[recipe.kernels])
-            observe()
-
-    rates = probe._compiled(train, Recipe(epochs=3), 0.5, torch.device("cpu"))
-
-    assert {"compiled": 0.25, "compiling": 4.5} == rates
-
-
-def test_a_machine_without_a_compiler_has_a_price() -> None:
-    """A run says what it lacks."""
-
-    def train(*_: object, **__: object) -> None:
-        raise MissingExtra("no compiler")
-
-    assert not probe._compiled(train, Recipe(), 0.5, torch.device("cpu"))
-
-
 def test_a_machine_has_a_rate_for_every_unit() -> None:
     """The scorer's own options are taken."""
-    rates = probe.probe_machine(CPU, "mlp", {"width": 8, "steps": 300})
+    made = probe.probe_machine(CPU, "mlp", {"width": 8, "steps": 300}, limit=60.0)
+    rates = made.rates
 
+    assert () == made.derived
     assert {"select", "scorer", "predict", "step", "bytes", "open", "decoded"} == rates.keys()
     assert all(rate > 0 for rate in rates.values())
+
+
+def test_a_machine_that_is_too_slow_has_usual_rates() -> None:
+    """After the deadline nothing is measured; every unit has a rate, and is marked."""
+    made = probe.probe_machine(CPU, "mlp", {"width": 8, "steps": 300}, limit=0.0)
+
+    assert ("step", "select", "scorer", "predict", "bytes") == made.derived
+    assert all(rate > 0 for rate in made.rates.values())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system does not reset peaks")

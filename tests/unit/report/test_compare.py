@@ -13,49 +13,63 @@ from autosparse.report.compare import (
     Setting,
     compare_results,
     compare_settings,
-    difference,
-    interval,
+    gain_over,
+    interval_of,
     predicted,
     study_json,
 )
 from autosparse.report.schema import Provenance, Report, Result
 
-BASE = Level("irp.rounds", 3, True, {"0.9": {0: 80.0, 1: 82.0, 2: 84.0}, "0.95": {0: 70.0}})
-OTHER = Level("irp.rounds", 6, False, {"0.9": {0: 81.0, 1: 83.0, 2: 85.0, 3: 99.0}})
+IMAGES = 1_000_000  # so many that the seeds are all the noise
+BASE = Level("irp.rounds", 3, True, {"0.9": {0: 80.0, 1: 82.0, 2: 84.0}, "0.95": {0: 70.0}}, images=10_000)
+OTHER = Level("irp.rounds", 6, False, {"0.9": {0: 81.0, 1: 83.0, 2: 85.0, 3: 99.0}}, images=10_000)
 
 
-def test_intervals_are_students() -> None:
-    """t of 97.5 % at two degrees of freedom is 4.303; the standard error of 80, 82, 84 is 2 / √3."""
-    estimate = interval([80.0, 82.0, 84.0])
+def test_a_level_has_an_interval() -> None:
+    """Student's over seeds, that of the images for one seed, and at least that for any number."""
+    several, one = interval_of(BASE, "0.9"), interval_of(BASE, "0.95")
+    equal = interval_of(replace(BASE, accuracies={"0.9": {0: 100.0, 1: 100.0}}, images=17), "0.9")
 
-    assert 82.0 == estimate.mean
-    assert pytest.approx(4.3027 * 2 / 3**0.5, rel=1e-4) == estimate.half
-    assert "82.0 ± 5.0" == str(estimate)
-
-
-def test_one_value_has_no_interval() -> None:
-    """Nothing is known of its spread."""
-    assert (70.0, None) == (interval([70.0]).mean, interval([70.0]).half)
-    assert "70.0" == str(interval([70.0]))
+    assert "82.0 [77.0, 87.0]" == str(several)
+    assert "70.0 [69.1, 70.9]" == str(one)
+    assert "100.0 [81.6, 100.0]" == str(equal)
+    assert interval_of(BASE, "0.5") is None
 
 
 def test_differences_are_paired_by_seed() -> None:
-    """A point more at every seed they share is exactly one, though the levels spread."""
-    estimate = difference(OTHER, BASE, "0.9")
+    """A point more at every seed they share is one point, though the levels spread; the images are its noise."""
+    estimate = gain_over(OTHER, BASE, "0.9")
 
     assert estimate is not None
-    assert (1.0, 0.0) == (estimate.mean, estimate.half)
-    assert difference(OTHER, BASE, "0.95") is None
+    assert "+1.0 [−0.1, +2.1]" == str(estimate)
+    assert 3 == estimate.seeds
+    assert gain_over(OTHER, BASE, "0.95") is None
+
+
+@pytest.mark.parametrize("status", ["at chance", "collapsed"])
+def test_levels_without_a_trained_network_are_not_compared(status: str) -> None:
+    """Neither as a level nor as the base; a trained seed next to them counts."""
+    lost = replace(OTHER, statuses={"0.9": dict.fromkeys(range(4), status)})
+    part = replace(OTHER, statuses={"0.9": {0: status, 3: status}})
+
+    assert gain_over(lost, BASE, "0.9") is None
+    assert gain_over(BASE, lost, "0.9") is None
+    gain = gain_over(part, BASE, "0.9")
+    assert gain is not None
+    assert 2 == gain.seeds
 
 
 def test_json_tells_all_of_it() -> None:
     """Every accuracy by seed, and no difference of the spec's own value."""
     document = study_json([BASE, OTHER], "validation")
+    first, second = (level["budgets"]["0.9"] for level in document["levels"])
 
     assert ("validation", 0.95) == (document["split"], document["confidence"])
-    assert document["levels"][0]["budgets"]["0.9"]["difference"] is None
-    assert {"mean": 1.0, "half": 0.0} == document["levels"][1]["budgets"]["0.9"]["difference"]
-    assert 99.0 == document["levels"][1]["budgets"]["0.9"]["accuracies"]["3"]
+    assert first["difference"] is None
+    assert {"mean", "low", "high", "p", "seeds"} == second["difference"].keys()
+    assert (82.0, 1.0) == (first["mean"], second["difference"]["mean"])
+    assert first["low"] < 82.0 < first["high"]
+    assert 99.0 == second["accuracies"]["3"]
 
 
 def tuned(objective: float | None, accuracy: float, measured: str = "rank") -> Level:
@@ -87,8 +101,9 @@ def test_an_objective_predicts_accuracy(levels: list[Level], expected: tuple[flo
 def result(method: str, seed: int, accuracy: float, budget: str = "0.9") -> Result:
     """One trained network."""
     return Result(
-        method, float(budget), seed, 10, 100, 0.9, 1000, accuracy, accuracy, budget, 1000, 1000, 1.0, 1.0, "trained"
-    )
+        method, float(budget), seed, 10, 100, 0.9, 1000, accuracy, accuracy, budget, 1000, 1000, 1.0, 1.0, "trained",
+        accuracy - 1, accuracy + 1,
+    )  # fmt: skip
 
 
 def report(*results: Result) -> Report:
@@ -96,7 +111,8 @@ def report(*results: Result) -> Report:
     about = {"schema_version": 1, "run": "r", "spec": "s", "model": "m", "dataset": "d", "method": "a", "seconds": 1.0}
     empty: dict[str, Any] = {field.name: [] for field in fields(Report)}
     empty["provenance"] = Provenance("", "", [0], {}, [])
-    empty |= {"steps": {}, "scorer": {}, "cost": {}, "unprunable": {}, "chance": None}
+    empty |= {"steps": {}, "scorer": {}, "cost": {}, "unprunable": {}, "chance": 10.0}
+    empty |= {"test_images": IMAGES, "validation_images": IMAGES}
     return replace(Report.of({**empty, **about}), results=results)
 
 
@@ -129,20 +145,39 @@ def test_gains_are_paired_by_seed_and_tested() -> None:
     assert a.gains[0] is None
     assert a.gains[1] is not None
     assert a.gains[2] is not None
-    assert 1.5 == pytest.approx(a.gains[1].difference.mean)
+    assert 1.5 == pytest.approx(a.gains[1].mean)
     assert [2 * raw[0], raw[1]] == pytest.approx([a.gains[1].p, a.gains[2].p])
     assert a.gains[1].is_significant is (2 * raw[0] < 0.05)
     assert ((None, None, None), (None, None, None)) == (b.gains, c.gains)
     assert [True, False] == [actual is not None for actual in b.accuracies[:2]]
 
 
-def test_one_seed_has_no_p() -> None:
-    """Nor have differences that are all the same: there is nothing to test them by."""
-    (row,) = compare_results([report(result("a", 0, 50.0)), report(result("a", 0, 55.0))])
+def test_one_seed_is_tested_by_its_images() -> None:
+    """And so are differences that are the same at all seeds; on few images they prove nothing."""
+    one = [report(result("a", 0, 50.0)), report(result("a", 0, 55.0))]
     alike = [report(*(result("a", seed, value + seed) for seed in range(3))) for value in (50.0, 51.0)]
-    (same,) = compare_results(alike)
+    for reports, mean, seeds in ((one, 5.0, 1), (alike, 1.0, 3)):
+        few = [replace(each, test_images=100) for each in reports]
+        (row,), (small,) = compare_results(reports), compare_results(few)
+        gain, unsure = row.gains[1], small.gains[1]
 
-    assert row.gains[1] is not None
-    assert same.gains[1] is not None
-    assert (5.0, None, 1) == (row.gains[1].difference.mean, row.gains[1].p, row.gains[1].seeds)
-    assert (1.0, None, 3) == (same.gains[1].difference.mean, same.gains[1].p, same.gains[1].seeds)
+        assert gain is not None
+        assert unsure is not None
+        assert (mean, seeds) == (gain.mean, gain.seeds)
+        assert gain.is_significant
+        assert not unsure.is_significant
+        assert unsure.low < 0 < unsure.high
+
+
+def test_networks_that_have_not_learned_are_not_compared() -> None:
+    """They have no gain, are no reference, and add no comparison to Holm's correction."""
+    first = report(*(result("a", seed, 50.0 + seed) for seed in range(3)))
+    useless = replace(first, results=[replace(one, status="at chance") for one in first.results])
+    other = report(*(result("a", seed, 51.0 + 1.5 * seed) for seed in range(3)))
+    (row,) = compare_results([first, useless, other])
+    (alone,) = compare_results([first, other])
+
+    assert row.gains[1] is None
+    assert "at chance" == row.statuses[1]
+    assert row.gains[2] == alone.gains[1]
+    assert compare_results([useless, other])[0].gains == (None, None)

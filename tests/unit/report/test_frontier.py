@@ -16,6 +16,7 @@ def report_of(result: dict[str, tuple[float | None, list[float]]]) -> Report:
     same: dict[str, Any] = {
         "kept": 2, "total": 100, "effective_sparsity": 0.98, "macs": 5, "validation_accuracy": 0.0, "dense_macs": 5,
         "effective_macs": 5, "effective_nodes": None, "paths": None, "status": "trained",
+        "test_accuracy_low": 0.0, "test_accuracy_high": 100.0,
     }  # fmt: skip
     results = [
         Result(method=method, sparsity=0.98, seed=seed, test_accuracy=accuracy, budget="0.98", **same)
@@ -27,8 +28,8 @@ def report_of(result: dict[str, tuple[float | None, list[float]]]) -> Report:
         steps={"run": 1, "reuse": 0, "resume": 0}, seconds=1.0, provenance=Provenance("", "", [0], {}, []),
         results=results, controls=[], irp=[], scorer={},
         emitted=[], cost={}, warnings=[], unprunable={}, oracles=[], sanity=[], verdicts=[], profiles=[], timeline=[],
-        failures=[], missing=[], chance=10.0,
-        mask_costs=[MaskCost(method, "0.98", 1.0, cost) for method, (cost, _) in result.items()],
+        failures=[], missing=[], chance=10.0, test_images=1000, validation_images=1000,
+        mask_costs=[MaskCost(method, "0.98", 1.0, cost, 0, 0, 0) for method, (cost, _) in result.items()],
     )  # fmt: skip
 
 
@@ -43,12 +44,13 @@ RESULTS: dict[str, tuple[float | None, list[float]]] = {
 
 
 def test_the_cheapest_come_first() -> None:
-    """Means over seeds by cost; of equal costs, to the hundredth of a training, the more accurate first."""
+    """Means over seeds by cost; of equal costs the more accurate first."""
     points = frontier(report_of(RESULTS), "0.98")
 
     assert ["erk", "snip", "search", "slow", "irp"] == [point.method for point in points]
     assert [91.0, 81.0, 95.0, 90.0, 95.0] == [point.accuracy for point in points]
-    assert [0.0, 0.0, 0.5, 0.6, 7.0] == [point.trainings for point in points]
+    assert [0.0, 0.004, 0.5, 0.6, 7.0] == [point.trainings for point in points]
+    assert {1.0} == {point.seconds for point in points}
 
 
 def test_best_is_what_nothing_cheaper_reaches() -> None:
@@ -66,11 +68,26 @@ def test_the_report_draws_it(capsys: pytest.CaptureFixture[str]) -> None:
     plain = capsys.readouterr().out
 
     assert "accuracy against mask cost at sparsity 0.98" in drawn
-    bars = {line.split()[0]: line.split()[2:] for line in drawn.splitlines() if "█" in line}
+    bars = {line.split()[0]: line.split()[4:] for line in drawn.splitlines() if "█" in line}
     assert "95.00*" == bars["search"][0]
     assert "95.00" == bars["irp"][0]
     assert len(bars["search"][1]) == len(bars["irp"][1]) > len(bars["erk"][1])
+    assert ["erk", "0", "1.0", "s"] == next(line.split()[:4] for line in drawn.splitlines() if "erk" in line)
     assert "against mask cost" not in plain
+
+
+def test_any_higher_cost_must_buy_accuracy() -> None:
+    """Counted costs are exact: a thousandth of a training more is more."""
+    close = {"erk": (0.0, [90.0]), "igq": (0.001, [91.0]), "snip": (0.002, [91.0])}
+
+    assert ["erk", "igq"] == [point.method for point in frontier(report_of({**close}), "0.98") if point.best]
+
+
+def test_values_that_are_no_costs_are_left_out() -> None:
+    """An edited report may hold any number: not-a-number, infinity and costs below 0 stand on no axis."""
+    odd = {"erk": (0.0, [90.0]), "a": (float("nan"), [91.0]), "b": (float("inf"), [92.0]), "c": (-1.0, [93.0])}
+
+    assert ["erk"] == [point.method for point in frontier(report_of({**odd}), "0.98")]
 
 
 def test_a_mask_without_a_trained_network_is_on_no_frontier() -> None:

@@ -15,7 +15,7 @@ from autosparse.html.page import plots_of, report_page
 from autosparse.report.cells import counted, frontier, ranked, report_csv, report_markdown, rows_of
 from autosparse.report.compare import compare_results
 from autosparse.report.schema import Failure, Missing, Report, Result
-from autosparse.report.verdict import judge_method, judge_results
+from autosparse.report.verdict import Networks, judge_method, judge_results
 from autosparse.report.warnings import Examined, describe_disconnected, describe_failures, describe_useless
 from tests.conftest import Workspace, call
 from tests.docs.outputs import INCOMPLETE
@@ -171,7 +171,7 @@ def test_runs_are_compared_where_both_have_results(report: Report) -> None:
     (gain,) = first.gains[1:]
 
     assert gain is not None
-    assert (1, 0.0) == (gain.seeds, gain.difference.mean)
+    assert (1, 0.0) == (gain.seeds, gain.mean)
     assert ("", "1 diverged") == first.statuses
     assert ((None, None), (None, None), ("diverged", "diverged")) == (random.accuracies, random.gains, random.statuses)
 
@@ -183,23 +183,35 @@ def test_a_verdict_names_the_seeds_that_are_left() -> None:
     """Of the method, its shuffle, the baseline and the oracle; differences are those of the seeds that both have."""
     first, shuffled = {0: 66.0, 2: 66.4}, {0: 62.0, 1: 10.0, 2: 62.4}
     verdict = judge_method(
-        "0.98", first, shuffled, {"erk": ({0: 90.0, 2: 66.4}, SEEDS)}, {"irp": {2: 71.0}},
-        images=10_000, chance=10.0, seeds=3,
-    )  # fmt: skip
+        "0.98",
+        Networks(first, first),
+        Networks(shuffled, shuffled, {1: "at chance"}),
+        {"erk": Networks({0: 90.0, 2: 66.4}, SEEDS)},
+        {"irp": Networks({2: 71.0})},
+        images=10_000,
+        chance=10.0,
+        seeds=3,
+    )
 
     assert verdict.words.endswith("(2 of 3 seeds)")
-    assert "significantly better than its own layer quotas, shuffled (44.8)" in verdict.words
+    assert "better than its own layer quotas, shuffled (62.2, 1 of 3 seeds at chance, left out): +4.0" in verdict.words
     assert "erk (78.2, 2 of 3 seeds)" in verdict.words
     assert "irp reaches 71.0, 1 of 3 seeds" in verdict.words
 
 
+def test_a_verdict_counts_the_seeds_that_are_compared() -> None:
+    """Where the reference lacks some of the method's."""
+    both = Networks(SEEDS), Networks({2: 50.0, 3: 10.0})
+    words = judge_method("0.98", *both, {}, {}, images=10_000, chance=10.0, seeds=3).words
+
+    assert ": +12.1 points over 1 common seed, 95 % interval +10.7 to +13.5" in words
+
+
 def test_whole_methods_are_judged_as_before() -> None:
     """By the same numbers and words."""
-    first = {0: 66.5, 1: 66.7, 2: 66.6}
+    first, other = Networks({0: 66.5, 1: 66.7, 2: 66.6}), Networks(SEEDS, SEEDS)
     both = [
-        judge_method(
-            "0.98", first, SEEDS, {"erk": (SEEDS, SEEDS)}, {"irp": first}, images=1000, chance=10.0, seeds=seeds
-        )
+        judge_method("0.98", first, other, {"erk": other}, {"irp": first}, images=1000, chance=10.0, seeds=seeds)
         for seeds in (0, 3)
     ]
 
@@ -209,7 +221,10 @@ def test_whole_methods_are_judged_as_before() -> None:
 
 def result(method: str, seed: int, accuracy: float) -> Result:
     """A network at 0.9."""
-    return Result(method, 0.9, seed, 10, 100, 0.9, 10, accuracy, accuracy, "0.9", 10, 10, 1.0, 1.0, "trained")
+    low, high = accuracy - 1, accuracy + 1
+    return Result(
+        method, 0.9, seed, 10, 100, 0.9, 10, accuracy, accuracy, "0.9", 10, 10, 1.0, 1.0, "trained", low, high
+    )
 
 
 def test_no_verdict_of_a_method_or_by_one_that_has_no_seed_in_common() -> None:

@@ -1,62 +1,104 @@
-"""Verdicts on methods and sanity checks, in words: by hand."""
+"""Verdicts on a method against its own layer quotas, baselines and the oracle: by hand."""
 
 from __future__ import annotations
 
 import pytest
 
-from autosparse.core.sanity import CHECKS
 from autosparse.report.schema import Verdict
-from autosparse.report.verdict import judge, judge_method, noise_of, signed
+from autosparse.report.significance import is_chance
+from autosparse.report.verdict import Networks, judge_method
 
 Accuracies = dict[int, float]
+ONE = "(one seed: seeds add to the interval)"
+
+
+def networks(test: Accuracies, validation: Accuracies | None = None, images: int = 10_000) -> Networks:
+    """Networks of ten classes, of which those at chance are known."""
+    statuses = {seed: "at chance" for seed, value in test.items() if is_chance(value, images, 10.0)}
+    return Networks(test, test if validation is None else validation, statuses)
 
 
 def judged(
     levels: Accuracies,
-    shuffled: Accuracies,
+    shuffled: Accuracies | None = None,
     baselines: dict[str, tuple[Accuracies, Accuracies]] | None = None,
     oracle: Accuracies | None = None,
+    images: int = 10_000,
 ) -> Verdict:
-    """A verdict on 10,000 test images of ten classes."""
+    """A verdict on test images of ten classes."""
     return judge_method(
-        "0.98", levels, shuffled, baselines or {}, {"irp": oracle} if oracle else {}, images=10_000, chance=10.0
+        "0.98",
+        networks(levels, images=images),
+        networks(shuffled, images=images) if shuffled else None,
+        {name: networks(*pair, images=images) for name, pair in (baselines or {}).items()},
+        {"irp": networks(oracle, images=images)} if oracle else {},
+        images=images,
+        chance=10.0,
     )
 
 
 @pytest.mark.parametrize(
     ("levels", "shuffled", "expected"),
     [
-        (
+        pytest.param(
             {0: 66.0, 1: 66.4, 2: 66.2},
             {0: 62.0, 1: 62.5, 2: 62.1},
-            "significantly better than its own layer quotas, shuffled (62.2)",
+            "66.2 %, significantly better than its own layer quotas, shuffled (62.2): +4.0 points, "
+            "95 % interval +2.7 to +5.3",
+            id="better",
         ),
-        (
+        pytest.param(
             {0: 62.0, 1: 62.4, 2: 62.2},
             {0: 62.1, 1: 62.2, 2: 62.4},
-            ", not significantly better than its own layer quotas, shuffled (62.2)",
+            "62.2 %, no significant difference from its own layer quotas, shuffled (62.2): +0.0 points, "
+            "95 % interval −1.4 to +1.3",
+            id="equal",
         ),
-        (
+        pytest.param(
             {0: 60.0, 1: 60.4, 2: 60.2},
             {0: 62.1, 1: 62.6, 2: 62.4},
-            "significantly worse than its own layer quotas",
+            "60.2 %, significantly worse than its own layer quotas, shuffled (62.4): −2.2 points, "
+            "95 % interval −3.5 to −0.8",
+            id="worse",
         ),
-        (
+        pytest.param(
             {0: 66.0},
             {0: 65.0},
-            "66.0 %, not significantly better than its own layer quotas, shuffled (65.0)",
+            "66.0 %, no significant difference from its own layer quotas, shuffled (65.0): +1.0 points, "
+            f"95 % interval −0.3 to +2.3 {ONE}",
+            id="one seed",
         ),
-        ({0: 68.0}, {0: 65.0}, "68.0 %, significantly better than its own layer quotas, shuffled (65.0)"),
-        (
+        pytest.param(
+            {0: 68.0},
+            {0: 65.0},
+            "68.0 %, significantly better than its own layer quotas, shuffled (65.0): +3.0 points, "
+            f"95 % interval +1.7 to +4.3 {ONE}",
+            id="one seed, better",
+        ),
+        pytest.param(
             {0: 30.0, 1: 30.3},
             {0: 10.1, 1: 10.5},
-            "its own layer quotas, shuffled (10.3, at chance)",
+            "30.1 %, its own layer quotas, shuffled, are no reference: 10.3, at chance",
+            id="a shuffle at chance",
         ),
     ],
 )
 def test_against_its_quotas(levels: Accuracies, shuffled: Accuracies, expected: str) -> None:
-    """A difference paired by seed counts where it exceeds its interval; of one seed, the test set's noise."""
-    assert expected in judged(levels, shuffled).words
+    """A difference paired by seed counts where its interval leaves out 0; of one seed, that of the test set."""
+    assert expected == judged(levels, shuffled).words
+
+
+def test_numbers_stand_next_to_the_words() -> None:
+    """Differences with the ends of their intervals; none where nothing was compared."""
+    verdict = judged({0: 68.0}, {0: 65.0}, {"erk": ({0: 50.0}, {0: 50.0})})
+
+    assert verdict.shuffled_difference is not None
+    assert verdict.baseline_difference is not None
+    assert (3.0, 1) == (verdict.shuffled_difference.mean, verdict.shuffled_difference.seeds)
+    assert (1.70, 4.30) == pytest.approx((verdict.shuffled_difference.low, verdict.shuffled_difference.high), abs=0.01)
+    assert 18.0 == verdict.baseline_difference.mean
+    assert judged({0: 68.0}).shuffled_difference is None
+    assert judged({0: 68.0}).baseline_difference is None
 
 
 @pytest.mark.parametrize("accuracy", [10.0, 10.5, 3.0])
@@ -65,77 +107,98 @@ def test_networks_at_chance_get_no_verdict(accuracy: float) -> None:
     verdict = judged({0: accuracy}, {0: 50.0}, {"erk": ({0: 5.0}, {0: 5.0})}, {0: 95.0})
 
     assert f"{accuracy} %, no verdict: at chance (10.0 %)" == verdict.words
-    assert (None,) * 6 == (
-        verdict.shuffled, verdict.baseline, verdict.baseline_accuracy, verdict.oracle, verdict.closed, verdict.noise
+    assert (None,) * 7 == (
+        verdict.shuffled, verdict.shuffled_difference, verdict.baseline, verdict.baseline_accuracy,
+        verdict.baseline_difference, verdict.oracle, verdict.closed,
     )  # fmt: skip
     assert "no verdict" not in judged({0: 10.7}, {0: 50.0}).words
 
 
 def test_collapsed_networks_get_no_verdict() -> None:
     """Whatever their constant output happens to score."""
-    verdict = judge_method("0.98", {0: 30.0}, {0: 10.0}, {}, {}, images=100, chance=10.0, statuses=["collapsed"])
+    collapsed = Networks({0: 30.0}, {0: 30.0}, {0: "collapsed"})
+    verdict = judge_method("0.98", collapsed, networks({0: 50.0}), {}, {}, images=100, chance=10.0)
 
     assert "30.0 %, no verdict: collapsed, no path from input to output" == verdict.words
 
 
 @pytest.mark.parametrize(
-    ("statuses", "seeds", "end"),
+    ("statuses", "seeds", "begin", "end"),
     [
-        (["trained", "trained"], 2, "shuffled (50.0)"),
-        (["trained", "collapsed"], 2, " (1 of 2 seeds collapsed)"),
-        (["at chance", "trained"], 2, " (1 of 2 seeds at chance)"),
-        (["collapsed", "trained"], 3, " (2 of 3 seeds, 1 of 2 seeds collapsed)"),
+        ({}, 2, "78.0 %", "+53.4"),
+        ({1: "collapsed"}, 2, "96.0 %", "(1 of 2 seeds collapsed, left out; one seed: seeds add to the interval)"),
+        ({0: "at chance"}, 2, "60.0 %", "(1 of 2 seeds at chance, left out; one seed: seeds add to the interval)"),
+        ({0: "collapsed"}, 3, "60.0 %", "(2 of 3 seeds; 1 of 2 seeds collapsed, left out; one seed: seeds add to the "
+         "interval)"),
         (
-            ["collapsed", "at chance"],
+            {0: "collapsed", 1: "at chance"},
             2,
-            "no verdict: at chance (10.0 %) (1 of 2 seeds collapsed, 1 of 2 seeds at chance)",
+            "78.0 %, no verdict: at chance (10.0 %)",
+            "(1 of 2 seeds collapsed; 1 of 2 seeds at chance)",
         ),
     ],
-)
-def test_a_verdict_counts_the_networks_that_have_not_learned(statuses: list[str], seeds: int, end: str) -> None:
-    """Of some seeds; without a trained network the method gets no verdict."""
+)  # fmt: skip
+def test_networks_that_have_not_learned_are_left_out(
+    statuses: dict[int, str], seeds: int, begin: str, end: str
+) -> None:
+    """Of some seeds, and counted; without a trained network the method gets no verdict."""
     levels, shuffled = {0: 96.0, 1: 60.0}, {0: 50.0, 1: 50.0}
-    verdict = judge_method(
-        "0.98", levels, shuffled, {}, {}, images=300, chance=10.0, seeds=seeds, statuses=statuses
-    )  # fmt: skip
+    method = Networks(levels, levels, statuses)
+    verdict = judge_method("0.98", method, networks(shuffled), {}, {}, images=10_000_000, chance=10.0, seeds=seeds)
 
-    assert verdict.words.endswith(end)
-
-
-def test_references_at_chance_are_marked() -> None:
-    """A baseline or an oracle that has not learned is no measure, and no gap begins there."""
-    words = judged({0: 60.0}, {0: 10.1}, {"erk": ({0: 10.0}, {0: 10.0})}, {0: 95.0}).words
-
-    assert "above the best baseline, erk (10.0, at chance)" in words
-    assert "shuffled (10.1, at chance)" in words
-    assert "irp reaches 95.0" in words
-    assert "irp reaches 9.0, at chance" in judged({0: 60.0}, {}, None, {0: 9.0}).words
+    assert verdict.words.startswith(begin)
+    if statuses:
+        assert verdict.words.endswith(end)
+    else:  # two seeds far apart
+        assert "no significant difference" in verdict.words
 
 
-def test_noise_by_hand() -> None:
-    """At 50 % of 10,000 images 1.96 times the root of 2 · 0.25 / 10,000; of several seeds Student's interval."""
-    assert pytest.approx(100 * 1.95996 * (0.5 / 10_000) ** 0.5, rel=1e-4) == judged({0: 50.0}, {0: 50.0}).noise
+def test_references_at_chance_are_none() -> None:
+    """A baseline or an oracle that has not learned is no measure, is named, and no gap begins there."""
+    verdict = judged({0: 60.0}, {0: 10.1}, {"erk": ({0: 10.0}, {0: 10.0})}, {0: 95.0})
+
     assert (
-        pytest.approx(4.3027 * 2 / 3**0.5, rel=1e-4)
-        == judged({0: 52.0, 1: 54.0, 2: 56.0}, {0: 50.0, 1: 50.0, 2: 50.0}).noise
+        "60.0 %, no baseline to compare with: erk (10.0, at chance); its own layer quotas, shuffled, are no reference: "
+        "10.1, at chance; irp reaches 95.0"
+    ) == verdict.words
+    assert (None, None) == (verdict.baseline, verdict.closed)
+    assert "irp is no reference: 9.0, at chance" in judged({0: 60.0}, {}, None, {0: 9.0}).words
+
+
+def test_a_baseline_at_chance_is_never_the_best() -> None:
+    """Even if its validation accuracy is the highest, as on a tiny validation set."""
+    baselines = {"lucky": ({0: 10.0}, {0: 100.0}), "sound": ({0: 50.0}, {0: 99.0})}
+
+    assert "sound" == judged({0: 60.0}, {}, baselines).baseline
+
+
+def test_of_tied_baselines_the_first_is_the_best() -> None:
+    """On validation images, in the order of the spec; the test set is never asked."""
+    baselines = {"a": ({0: 50.0}, {0: 100.0}), "b": ({0: 55.0}, {0: 100.0})}
+
+    assert "a" == judged({0: 60.0}, {}, baselines).baseline
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_seventeen_images_decide_nothing(seeds: int) -> None:
+    """All at 100 %, at every seed: the interval is that of the images."""
+    same = dict.fromkeys(range(seeds), 100.0)
+    verdict = judged(same, same, {"erk": (same, same)}, images=17)
+
+    assert (
+        "no significant difference from the best baseline, erk (100.0): +0.0 points, 95 % interval −18.4 to +18.4"
+        in (verdict.words)
     )
+    assert "shuffled (100.0): +0.0 points, 95 % interval −18.4 to +18.4" in verdict.words
 
 
-def test_noise_is_never_less_than_the_test_sets() -> None:
-    """Equal differences at every seed are no certainty on 300 images; without a control the noise is unknown."""
+def test_equal_differences_are_no_certainty() -> None:
+    """At every seed on 300 images."""
     levels, other = {0: 72.0, 1: 73.0, 2: 74.0}, {0: 71.7, 1: 72.7, 2: 73.7}
-    verdict = judge_method("0.98", levels, other, {"a": (other, other)}, {}, images=300, chance=10.0)
+    words = judged(levels, other, {"a": (other, other)}, images=300).words
 
-    assert "not significantly better than its own layer quotas" in verdict.words
-    assert "level with the best baseline, a" in verdict.words
-    assert judged(levels, {}).noise is None
-
-
-def test_chance_is_that_of_the_classes() -> None:
-    """Of two classes 73 % is far above chance."""
-    verdict = judge_method("0.9", {0: 73.0}, {0: 55.0}, {}, {}, images=1000, chance=50.0)
-
-    assert "significantly better than its own layer quotas" in verdict.words
+    assert "no significant difference from its own layer quotas" in words
+    assert "no significant difference from the best baseline, a (72.7): +0.3 points, 95 % interval −6.8" in words
 
 
 def test_no_way_to_the_oracle_from_below() -> None:
@@ -144,7 +207,8 @@ def test_no_way_to_the_oracle_from_below() -> None:
     below = judged({0: 85.0}, {}, baselines, {0: 95.0})
 
     assert below.closed is None
-    assert "below the best baseline, erk (90.7); irp reaches 95.0" in below.words
+    assert "significantly worse than the best baseline, erk (90.7): −5.7 points" in below.words
+    assert "irp reaches 95.0" in below.words
     assert "irp reaches 95.0" in judged({0: 85.0}, {}, None, {0: 95.0}).words
 
 
@@ -158,7 +222,7 @@ def test_the_best_baseline_is_chosen_on_validation_images() -> None:
 
     assert "sound" == verdict.baseline
     assert pytest.approx(62.15) == verdict.baseline_accuracy
-    assert "above the best baseline, sound (62.1)" in verdict.words
+    assert "significantly better than the best baseline, sound (62.1): +4.1 points" in verdict.words
 
 
 def test_the_way_to_the_oracle() -> None:
@@ -176,110 +240,4 @@ def test_the_way_to_the_oracle() -> None:
 
 def test_alone_there_is_only_a_number() -> None:
     """Without controls and baselines."""
-    assert "66.0 %" == judged({0: 66.0}, {}).words
-
-
-@pytest.mark.parametrize(
-    ("check", "accuracy", "difference", "expected"),
-    [
-        (
-            "shuffle",
-            57.7,
-            -0.3,
-            "its gain comes from its layer quotas: 57.7 when shuffled within layers (−0.3, noise",
-        ),
-        ("shuffle", 57.7, -10.3, "it adds to its layer quotas: 57.7 when shuffled within layers (−10.3, noise"),
-        ("shuffle", 62.4, 3.0, "its selection within layers is harmful: 62.4 when shuffled within layers (+3.0, noise"),
-        ("shuffle", 57.7, -1.8, "undecided: 57.7 when shuffled within layers (−1.8, noise 0.8)"),
-        ("reinitialize", 57.1, -10.9, "its masks depend on their initial weights: 57.1 with other initial weights"),
-        (
-            "reinitialize",
-            68.0,
-            0.1,
-            "its masks do not depend on their initial weights: 68.0 with other",
-        ),
-        ("invert", 40.0, -28.0, "its scores rank the weights within layers: 40.0 with the lowest scores of each layer"),
-        (
-            "invert",
-            70.0,
-            9.0,
-            "its scores rank the weights within layers in reverse: 70.0 with the lowest",
-        ),
-        ("random_labels", 60.0, -8.0, "it learns from the labels: 60.0 when scored on permuted labels (−8.0"),
-        ("shuffled_pixels", 67.9, -0.1, "it needs no true images: 67.9 when scored on permuted pixels (−0.1"),
-    ],
-)
-def test_verdicts(check: str, accuracy: float, difference: float, expected: str) -> None:
-    """Verdicts on differences at noise 0.8: one between single networks counts above 2.3."""
-    assert judge(check, accuracy, difference, 0.8, 2.26, known=True, chance=10.0).startswith(expected)
-
-
-def test_unknown_noise_is_told() -> None:
-    """With one seed only the least noise is known."""
-    printed = judge("shuffle", 57.7, -0.3, 2.7, 7.6, known=False, chance=10.0)
-
-    assert printed.endswith("57.7 when shuffled within layers (−0.3, noise over seeds unknown, at least 2.7)")
-
-
-def test_a_definite_word_on_one_seed_says_so() -> None:
-    """The noise over seeds is not known then."""
-    assert judge("shuffle", 40.0, -20.0, 0.5, 1.4, known=False, chance=10.0).startswith("on one seed, it adds to")
-
-
-def test_much_noise_hides_an_effect() -> None:
-    """No difference is seen where a large one could not have been: undecided, however noisy the comparison."""
-    assert judge("random_labels", 28.2, -7.5, 12.7, 36.0, known=True, chance=10.0).startswith("no verdict")
-    assert judge("random_labels", 58.2, -2.5, 5.0, 14.0, known=True, chance=10.0).startswith("undecided: ")
-
-
-def test_at_chance_there_is_nothing_to_tell() -> None:
-    """A network that learned nothing has no gain that could be its quotas."""
-    assert judge("shuffle", 9.7, 2.0, 1.0, 2.8, known=True, chance=10.0).startswith("no verdict, both are at chance")
-    assert judge("shuffle", 9.7, 2.0, 1.0, 2.8, known=False, chance=10.0).startswith("no verdict, both are at chance")
-    assert judge("invert", 9.7, -30.0, 1.0, 2.8, known=True, chance=10.0).startswith("its scores rank")
-
-
-@pytest.mark.parametrize("check", CHECKS)
-def test_every_check_has_words(check: str) -> None:
-    """Each check distinguishes as well, worse, better and undecided."""
-    reported = {
-        judge(check, 50.0, difference, 1.0, 2.8, known=True, chance=10.0).partition(":")[0]
-        for difference in (0.1, 2, -9, 9)
-    }
-
-    assert 4 == len(reported)
-    assert judge(check, 50.0, 2.0, 1.0, 2.8, known=True, chance=10.0).startswith("undecided: ")
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "noise", "printed"),
-    [
-        pytest.param(
-            {"a": [50.0, 51.0, 52.0], "b": [10.0, 20.0, 30.0]}, 1.0, "the sd over 3 seeds", id="its own of three seeds"
-        ),
-        pytest.param(
-            {"a": [50.0, 51.0], "b": [50.0, 54.0]}, 8**0.5, "the widest sd over 2 seeds", id="the widest of two seeds"
-        ),
-        pytest.param({"a": [50.0], "b": [1.0]}, 0.5, "that of seeds is unknown with one", id="one seed: counting"),
-        pytest.param(
-            {"a": [50.0, 50.0, 50.0]}, 0.5, "10,000 test images, above the spread over 3 seeds", id="equal by luck"
-        ),
-    ],
-)
-def test_noise_of_one_network_by_hand(accuracies: dict[str, list[float]], noise: float, printed: str) -> None:
-    """The sd of the method's seeds, at least sqrt(p (1 - p) / n): 0.5 points at 50 % on 10,000 images."""
-    result, source = noise_of(accuracies, "a", 10_000)
-
-    assert result == pytest.approx(noise, rel=1e-3)
-    assert printed in source
-
-
-@pytest.mark.parametrize("accuracy", [0.0, 100.0])
-def test_nothing_wrong_is_not_certain(accuracy: float) -> None:
-    """All or none of the images right still leaves the noise of one image."""
-    assert 0 < noise_of({"a": [accuracy]}, "a", 300)[0] < 1
-
-
-def test_signs() -> None:
-    """A difference has a sign, minus as a minus."""
-    assert ["+0.30", "−0.30", "+0.00"] == [signed(value, 2) for value in (0.3, -0.3, 0.0)]
+    assert "66.0 %" == judged({0: 66.0}).words

@@ -143,6 +143,14 @@ def test_workers_share_the_cores() -> None:
     assert [8, 8, 2, 1] == threads
 
 
+def test_openmp_limits_threads_but_not_cores() -> None:
+    """The user's `OMP_NUM_THREADS` lowers the default of a step; workers still share all cores."""
+    machine = replace(MACHINE, cores=8, most_threads=2)
+    texts = [GOOD, GOOD + "target: {workers: 2}\n", GOOD + "target: {workers: 8}\n", GOOD + "target: {threads: 5}\n"]
+
+    assert [2, 2, 1, 5] == [resolved(text, machine).target.threads for text in texts]
+
+
 def test_what_is_written_is_kept() -> None:
     """A device, a number of threads and a precision in the spec go before the machine's."""
     text = GOOD + "target: {device: cpu, threads: 3}\ntraining: {precision: float32}\n"
