@@ -71,7 +71,7 @@ EDGES = """
 model: {{name: resnet8, width: 8}}
 dataset: {{name: "data.py:{name}"}}
 budget: 0.8
-method: random_erk
+method: erk
 compare: [snip]
 training: {{epochs: 8, batch: 32, lr: 0.1, crop: 0, flip: false}}
 """
@@ -144,19 +144,22 @@ def errors_of_eta(lines: str) -> Row:
     """Return the worst and the median factor between ETA and truth, after a quarter of a run."""
     known = re.findall(r"^(\d\d):(\d\d):(\d\d) .*?(?:ETA unknown|about ([^,]+) left)", lines, re.MULTILINE)
     times = [3600 * int(hour) + 60 * int(minute) + int(second) for hour, minute, second, _ in known]
-    begin, end = times[0], times[-1]
+    begin = times[0]
+    times = [at + 86_400 * (at < begin) for at in times]  # after midnight
+    end = times[-1]
     factors = [
         max(eta / left, left / eta)
         for at, (*_, text) in zip(times, known, strict=True)
         if text and (left := end - at) >= 5 and at - begin >= 0.25 * (end - begin) and (eta := in_seconds(text))
     ]
-    return {"eta_worst_factor": round(max(factors), 2), "eta_median_factor": round(statistics.median(factors), 2)}
+    middle = round(statistics.median(factors), 2) if factors else None
+    return {"eta_worst_factor": round(max(factors), 2) if factors else None, "eta_median_factor": middle}
 
 
 def in_seconds(text: str) -> float:
     """Return a duration such as `1 min 20 s`, in seconds."""
-    units = {"d": 86_400.0, "h": 3600.0, "min": 60.0, "ms": 0.001, "s": 1.0}
-    return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+) ?(d|h|min|ms|s)\b", text))
+    units = {"day": 86_400.0, "h": 3600.0, "min": 60.0, "ms": 0.001, "s": 1.0}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+) ?(day|h|min|ms|s)s?\b", text))
 
 
 def threads() -> Iterator[Row]:
@@ -224,7 +227,7 @@ def edges() -> Iterator[Row]:
             yield {
                 "measure": "edges", "data": name, "words": [verdict["words"] for verdict in report["verdicts"]],
                 "accuracies": {result["method"]: result["test_accuracy"] for result in report["results"]},
-                "warnings": report["warnings"], "random_mask_trainings": costs["random_erk"],
+                "warnings": report["warnings"], "random_mask_trainings": costs["erk"],
             }  # fmt: skip
 
 

@@ -51,7 +51,8 @@ def export(
     ] = None,
     seed: Annotated[int | None, option(_MODELS, "A seed of the run; by default the first.", metavar="SEED")] = None,
     out: Annotated[
-        Path | None, option(OUTPUT, "A new or empty folder; by default models/ of the run.", metavar="DIR")
+        Path | None,
+        option(OUTPUT, "A new or empty folder, or with `--force` any; by default models/ of the run.", metavar="DIR"),
     ] = None,
     study: Annotated[
         Path | None, option(OUTPUT, "Write the run's study to a new SQLite file instead.", metavar="FILE")
@@ -67,7 +68,7 @@ def export(
             raise UsageError(f"`--study` writes trials, which have no `{given}`")
         _export_study(chosen, study, json_=json_, quiet=quiet)
         return
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out is not None and out.exists() and (not out.is_dir() or (any(out.iterdir()) and not force)):
         raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
     formats = [value for text in format or ["safetensors"] for value in parse_list(text, f"--format {text}")]
     if unknown := [name for name in formats if isinstance(name, str) and name not in exporters]:

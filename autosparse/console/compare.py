@@ -59,10 +59,10 @@ def _significance(rows: Sequence[Compared]) -> str:
     tested = [gain for row in rows for gain in row.gains if gain is not None]
     if not tested:
         return "no method, budget and seed with trained networks in common"
-    one = "one seed: intervals and p count the test images, seeds add to them; "
+    one = "one seed: seed variation not included; "
     alone = one if all(gain.seeds == 1 for gain in tested) else ""
     number = f"{len(tested)} comparison{'s' * (len(tested) > 1)}"
-    return f"{alone}* is significant at 5 %, Holm's correction for {number}"
+    return f"{alone}* is significant at 5 %, p with Holm's correction for {number}; intervals are not corrected"
 
 
 def _costs(reports: Sequence[Report]) -> list[list[str]]:
@@ -85,7 +85,7 @@ def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> N
     seeds = max((len(by_seed) for level in levels for by_seed in level.accuracies.values()), default=0)
     bases = {level.factor: level for level in levels if level.base}
     images = f"{max((level.images for level in levels), default=0):,} images"
-    over = f"{images} and {seeds} seeds" if seeds > 1 else f"{images}, one seed: seeds add to it"
+    over = f"{images} and {seeds} seeds" if seeds > 1 else f"{images}, one seed: seed variation not included"
     spread = f"mean and 95 % interval of {over}"
     console.print()
     console.print(plain(f"{name}: {method}, {split} accuracy in %, last epoch; {spread}", "bold"))

@@ -52,8 +52,9 @@ def show_scan(name: str, scan: Scan) -> None:
         _equal(one)
     for broken in scan.broken[:_SHOWN]:
         console.print(plain(f"broken, {broken.split}: {broken.name}: {broken.reason}", "red"), soft_wrap=True)
-    if len(scan.broken) > _SHOWN:
-        console.print(plain(f"and {len(scan.broken) - _SHOWN:,} more broken images: `--json` lists all", "red"))
+    if (more := len(scan.broken) - _SHOWN) > 0:
+        text = f"and {more:,} more broken image{'s' * (more > 1)}: `--json` lists all"
+        console.print(plain(text, "red"))
 
 
 def _equal(one: Equal) -> None:
@@ -101,5 +102,6 @@ def _classes(scan: Scan) -> None:
             text = f"warning: no {one.split} images of class{'es' * (len(empty) > 1)} {listed(empty)}"
             console.print(plain(text, "yellow"), soft_wrap=True)
         if one.outside:
-            text = f"warning: {one.outside:,} {one.split} images have a label of no class"
+            images = f"image{'s have' if one.outside > 1 else ' has'}"
+            text = f"warning: {one.outside:,} {one.split} {images} a label outside the classes"
             console.print(plain(text, "yellow"), soft_wrap=True)

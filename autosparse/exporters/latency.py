@@ -258,7 +258,9 @@ class _Load:
     def problem(self) -> str:
         """Return why the measurements are not to be trusted, or an empty text."""
         waited = self._waited
-        if self._threads == 1:  # the thread that measures computes alone
+        if (
+            self._threads == 1 and os.name == "posix"
+        ):  # the thread that measures computes alone; Windows counts coarsely
             waited = max(waited, self._wall - self._spent)
         return describe_load(
             wall=self._wall,

@@ -168,7 +168,8 @@ def counted_interval(report: Report) -> str:
         return ""
     interval = accuracy_interval(best, report.test_images)
     counted = f"{report.test_images:,} test image{'s' * (report.test_images != 1)}"
-    return f"95 % interval of counting {counted}: {best:.1f} is {interval.low:.1f} to {interval.high:.1f}"
+    ends = f"{interval.low:.1f} to {interval.high:.1f}"
+    return f"best at the strictest budget: {best:.1f} %, 95 % interval {ends} ({counted})"
 
 
 def ranked(report: Report, label: str = "") -> list[str]:

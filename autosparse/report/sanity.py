@@ -98,8 +98,10 @@ def judge(
     finding = worse if difference < 0 else better
     useless = [is_chance(one, images, chance) for one in (reference, accuracy)]
     low, high = counted_difference(accuracy, reference, images)
-    if all(useless) or max(reference, accuracy) <= chance + noticeable:
+    if all(useless):
         finding = "no verdict, both are at chance"
+    elif max(reference, accuracy) <= chance + noticeable:
+        finding = "no verdict, both are within the noise of chance"
     elif any(useless):
         finding = f"no verdict, {'the method itself' if useless[0] else 'the network'} is at chance"
     elif abs(difference) <= noticeable or low <= 0 <= high:

@@ -41,7 +41,7 @@ class Result:
     status: str
     """`collapsed` without a path from input to output, `at chance` if not significantly above it, else `trained`"""
     test_accuracy_low: float
-    """this and the next one are the ends of the 95 % interval of counting the test images; seeds add to it"""
+    """this and the next one are the ends of the 95 % interval of counting the test images, without seed variation"""
     test_accuracy_high: float
 
 

@@ -63,6 +63,8 @@ def sentences(emitted: Sequence[Emitted], again: str) -> Iterator[str]:
     yield f"dense network: {largest}{f'; in {EAGER.name} {latencies}' if latencies else ''}"
     if slow := {model.format: model.without_gain for model in emitted if _is_no_faster(model)}:
         yield f"no faster: {', '.join(f'{format} ({why})' if why else format for format, why in slow.items())}"
+    if alone := [_label(model) for model in emitted if all(one.speedup is None for one in model.speeds.values())]:
+        yield f"no speed-up, because the runtime does not open the dense network: {listed(alone, 3)}"
     if unstable := {_label(model): reason for model in emitted if (reason := _reason(model))}:
         yield f"blank, because not stable: {listed([f'{name} ({why})' for name, why in unstable.items()], 3)}"
         yield f"measure the blank ones again on an idle machine: {again}"
@@ -88,7 +90,7 @@ def _gain(model: Emitted, batches: Sequence[str]) -> str:
     cells = [
         f"{speed.runtime_gain.median:.2f}×" if speed and speed.stable and speed.runtime_gain else "" for speed in speeds
     ]
-    return " / ".join(cell or "–" for cell in cells) if any(cells) else ""
+    return " / ".join(cell or "blank" for cell in cells) if any(cells) else ""
 
 
 def _named(runtimes: Mapping[str, str]) -> str:
@@ -114,4 +116,4 @@ def _label(model: Emitted) -> str:
 
 
 def _reason(model: Emitted) -> str:
-    return next((speed.reason for speed in model.speeds.values() if not speed.stable), "")
+    return next((speed.reason for speed in model.speeds.values() if not speed.stable and speed.speedup), "")

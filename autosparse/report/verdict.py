@@ -95,7 +95,7 @@ def judge_method(
         else:
             words.append(f"{first} reaches {_shown(oracle, seeds)}")
     if any(each and each.seeds == 1 for each in (gained, gain)):
-        remarks.append("one seed: seeds add to the interval")
+        remarks.append("one seed: seed variation not included")
     return Verdict(
         budget=budget,
         accuracy=method.mean,

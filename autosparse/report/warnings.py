@@ -199,7 +199,7 @@ def describe_noise(accuracies: Sequence[float], seeds: int, images: int) -> Iter
     best = accuracy_interval(max(accuracies), images)
     if max(one.high - one.low for one in (best, accuracy_interval(middle, images))) > 2 * _WIDE:
         yield (
-            f"{counted}: an accuracy of {best.mean:.4g} % may be {best.low:.0f} % to {best.high:.0f} %; "
+            f"{counted}: the 95 % interval of {best.mean:.4g} % is {best.low:.0f} % to {best.high:.0f} %; "
             f"hold out more images for testing"
         )
     if seeds < 3:
@@ -207,5 +207,5 @@ def describe_noise(accuracies: Sequence[float], seeds: int, images: int) -> Iter
         gain = "mean ± sd" if seeds == 1 else "a reliable sd"
         yield (
             f"{number}, {counted}: differences below about {noise:.1f} points are noise, "
-            f"and seeds add to it; set `seeds: [0, 1, 2]` for {gain}"
+            f"and seed variation adds to it; set `seeds: [0, 1, 2]` for {gain}"
         )

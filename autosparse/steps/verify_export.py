@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from autosparse.core.images import Images
 from autosparse.core.torch_compat.memory_layout import lay_out
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import state_of
+from autosparse.errors import StepError
 from autosparse.exporters import (
     BATCHES,
     EAGER,
@@ -61,11 +62,11 @@ def reload(
 ) -> tuple[torch.Tensor, dict[str, Speed]]:
     """Return the outputs of the emitted model in `folder` for the test images, `[images, classes]`, and its speed.
 
-    Speed: batch size -> measurements. Raises ValueError if it does not open or the process ends.
+    Speed: batch size -> measurements. Raises ValueError if it does not open, and StepError if the process ends.
     """
     process = running()
     dense, runtime = folder / DENSE, runtime_of(format)
-    key = (canonical(network), runtime.name)
+    key = (canonical([network, placement.threads]), runtime.name)  # a session keeps the threads with which it opens
     if {structure for structure, _ in process.opened} != {key[0]}:
         process.opened.clear()  # as the process does
     request = {
@@ -81,7 +82,7 @@ def reload(
     try:
         if runtime.dense and key not in process.opened:
             dense.mkdir()
-            for name, content in _write_dense(format, key[0]).items():
+            for name, content in _write_dense(format, network).items():
                 (dense / name).write_bytes(content)
         answer = _ask(process.pipe, json.dumps(request))
     finally:
@@ -128,7 +129,10 @@ def _ask(process: subprocess.Popen[str], request: str) -> dict[str, Any]:
         process.stdin.flush()
         answer: dict[str, Any] = json.loads(process.stdout.readline())
     except (OSError, ValueError):  # the process has ended, perhaps for lack of memory
-        return {"error": f"it ended with {process.wait()}"}
+        raise StepError(
+            f"the process that checks emitted models ended with code {process.wait()}, perhaps for lack of memory",
+            "run the same command again, or with fewer workers: `--set target.workers=1`",
+        ) from None
     return answer
 
 
@@ -137,10 +141,8 @@ def _speeds() -> TypeAdapter[dict[str, Speed]]:
     return TypeAdapter(dict[str, Speed])
 
 
-@lru_cache(maxsize=4)
-def _write_dense(format: str, network: str) -> dict[str, bytes]:
+def _write_dense(format: str, about: Mapping[str, Any]) -> dict[str, bytes]:
     # The files of the dense network; none if the format has none of it. Initial weights are as fast as trained ones.
-    about = json.loads(network)
     write = runtime_of(format).dense
     assert write is not None
     try:
@@ -185,8 +187,9 @@ class _Verifier:
         torch.set_num_threads(request["threads"])
         images = self._load(request["data"], stream=request["stream"])
         folder, format, about = Path(request["folder"]), request["format"], request["network"]
-        if canonical(about) != self._structure:
-            self._structure, self._dense = canonical(about), {}
+        structure = canonical([about, request["threads"]])
+        if structure != self._structure:
+            self._structure, self._dense = structure, {}
         network, laid = _ready(open_model(format, _read(folder, format), _dense(about)), images)
         outputs = outputs_of(network, laid, request["batch"])
         (folder / OUTPUTS).write_bytes(dump_tensors({"outputs": outputs}))

@@ -51,7 +51,12 @@ def test_a_study_runs_once(spec: Workspace, capsys: pytest.CaptureFixture[str]) 
     assert "validation" == document["split"]
     assert "test" == test["split"]
     assert document["levels"] != test["levels"]
-    for text in ("validation accuracy", "learned (spec)", "sparsity 0.8", "one seed: seeds add to it"):
+    for text in (
+        "validation accuracy",
+        "learned (spec)",
+        "sparsity 0.8",
+        "one seed: seed variation not included",
+    ):
         assert text in " ".join(first.out.split())
 
 

@@ -10,8 +10,8 @@ from autosparse.report.warnings import describe_noise
 def test_a_small_test_set_is_named() -> None:
     """With the interval of the best accuracy, and the noise of differences at 100 %."""
     assert [
-        "17 test images: an accuracy of 100 % may be 82 % to 100 %; hold out more images for testing",
-        "one seed, 17 test images: differences below about 18.4 points are noise, and seeds add to it; "
+        "17 test images: the 95 % interval of 100 % is 82 % to 100 %; hold out more images for testing",
+        "one seed, 17 test images: differences below about 18.4 points are noise, and seed variation adds to it; "
         "set `seeds: [0, 1, 2]` for mean ± sd",
     ] == [*describe_noise([100.0, 100.0], 1, 17)]
 
@@ -20,7 +20,7 @@ def test_one_image_is_named() -> None:
     """It shows next to nothing."""
     first, *_ = describe_noise([100.0], 1, 1)
 
-    assert first.startswith("1 test image: an accuracy of 100 % may be 21 % to 100 %")
+    assert first.startswith("1 test image: the 95 % interval of 100 % is 21 % to 100 %")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from autosparse.report.significance import is_chance
 from autosparse.report.verdict import Networks, judge_method
 
 Accuracies = dict[int, float]
-ONE = "(one seed: seeds add to the interval)"
+ONE = "(one seed: seed variation not included)"
 
 
 def networks(test: Accuracies, validation: Accuracies | None = None, images: int = 10_000) -> Networks:
@@ -126,10 +126,9 @@ def test_collapsed_networks_get_no_verdict() -> None:
     ("statuses", "seeds", "begin", "end"),
     [
         ({}, 2, "78.0 %", "+53.4"),
-        ({1: "collapsed"}, 2, "96.0 %", "(1 of 2 seeds collapsed, left out; one seed: seeds add to the interval)"),
-        ({0: "at chance"}, 2, "60.0 %", "(1 of 2 seeds at chance, left out; one seed: seeds add to the interval)"),
-        ({0: "collapsed"}, 3, "60.0 %", "(2 of 3 seeds; 1 of 2 seeds collapsed, left out; one seed: seeds add to the "
-         "interval)"),
+        ({1: "collapsed"}, 2, "96.0 %", "(1 of 2 seeds collapsed, left out; one seed: seed variation not included)"),
+        ({0: "at chance"}, 2, "60.0 %", "(1 of 2 seeds at chance, left out; one seed: seed variation not included)"),
+        ({0: "collapsed"}, 3, "60.0 %", f"(2 of 3 seeds; 1 of 2 seeds collapsed, left out; {ONE[1:]}"),
         (
             {0: "collapsed", 1: "at chance"},
             2,
