@@ -142,7 +142,7 @@ def run() -> Iterator[Row]:
 
 def errors_of_eta(lines: str) -> Row:
     """Return the worst and the median factor between ETA and truth, after a quarter of a run."""
-    known = re.findall(r"^(\d\d):(\d\d):(\d\d) .*?(?:ETA unknown|about ([^,]+) left)", lines, re.MULTILINE)
+    known = re.findall(r"^(\d\d):(\d\d):(\d\d) .*?(?:ETA unknown|about ([^,\n]+?) left)", lines, re.MULTILINE)
     times = [3600 * int(hour) + 60 * int(minute) + int(second) for hour, minute, second, _ in known]
     begin = times[0]
     times = [at + 86_400 * (at < begin) for at in times]  # after midnight

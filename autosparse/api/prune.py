@@ -76,8 +76,8 @@ def prune(
     reports every deviation from the request, such as zero scores of zero-initialized branches, or more than a tenth of
     the parameters in layers that are not prunable.
 
-    Within the call torch uses at most the cores of the process's limits (affinity, container, cluster job), and one
-    thread if other processes want every core of the machine (on Linux). It never uses more threads than before, and has
+    Within the call torch uses at most the cores of the process's limits (affinity, container, cluster job), and
+    no more than the cores that are idle (on Linux). It never uses more threads than before, and has
     the caller's number again afterwards. The number of threads may change the last bits of gradients, and so the order
     of weights with almost equal scores: for identical masks at any load, call `torch.set_num_threads(1)` before.
 

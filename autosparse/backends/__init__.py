@@ -27,7 +27,7 @@ from autosparse.backends.limits import (
     this_process,
     usable_cores,
 )  # fmt: skip
-from autosparse.backends.load import fitting_threads, idle_cores, is_busy, system_load
+from autosparse.backends.load import fitting_threads, idle_cores, is_busy, runnable_others, system_load
 from autosparse.backends.machine import (
     EVALUATION_BATCH,
     Machine,
@@ -47,5 +47,5 @@ __all__ = [
     "Note", "Observer", "PeakMemory", "Placement", "Progress", "Raised", "Started", "Waiting", "WorkerPool",
     "available_memory", "backends", "environment", "fitting_threads", "free_processes", "idle_cores", "is_busy",
     "local", "memory_of", "missing_extras", "most_processes", "private_memory", "ray", "release_memory",
-    "resident_memory", "system_load", "this_machine", "this_process", "usable_cores",
+    "resident_memory", "runnable_others", "system_load", "this_machine", "this_process", "usable_cores",
 ]  # fmt: skip

@@ -63,7 +63,7 @@ def usable_cores(root: Path = ROOT, *, affinity: int | None = None, machine: int
 
 
 def default_threads(cores: Limit, variables: Mapping[str, str] = os.environ) -> Limit:
-    """Return the number of threads of a process by default: the cores, or fewer if the user says so to OpenMP."""
+    """Return the number of threads of a process by default: the cores, or fewer if OpenMP's variables set fewer."""
     limits = [cores]
     for name in ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT"):
         first = variables.get(name, "").partition(",")[0].strip()  # one number for each level of nesting
@@ -99,7 +99,7 @@ def available_memory(root: Path = ROOT) -> int:
 def memory_without_others(root: Path = ROOT) -> int:
     """Return the bytes of memory that the limits leave to this process, whatever it holds itself.
 
-    What other processes of a limited control group hold is subtracted, without the file cache: the kernel kills a
+    The memory of other processes in a limited control group is subtracted, without the file cache: the kernel kills a
     process of the group that exceeds its limit. A machine swaps first and its processes come and go: its limit is all
     of its memory, so that a plan does not change with them.
     """

@@ -35,9 +35,12 @@ def runnable_others(root: Path = ROOT) -> int:
 def idle_cores(others: Callable[[], int] = runnable_others, *, cores: int | None = None) -> int:
     """Return the cores that no other process wants, in the median of a few samples within 10 ms; 0 on a busy machine.
 
-    The count is of the whole machine, also in a container with a part of its cores: as long as a core is idle, threads
-    of this process can run there.
+    The count is of the whole machine, also in a container with a quota of processor time: as long as a core is idle,
+    threads of this process can run there. With an affinity to some cores it says nothing of these: all count as idle.
     """
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    if cores is None and 0 < bound < (os.cpu_count() or 1):
+        return bound
     samples = []
     for index in range(_SAMPLES):
         time.sleep(_APART if index else 0)

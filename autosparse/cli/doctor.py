@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 from collections.abc import Mapping
@@ -174,7 +175,7 @@ def doctor(
     store = Store.default()
     machine, limits = this_machine(), this_process()
     placement = Placement(machine.devices[0], limits.threads.value)
-    free = shutil.disk_usage(next(p for p in (store.root, *store.root.parents) if p.exists())).free
+    free = shutil.disk_usage(next((p for p in (store.root, *store.root.parents) if os.path.exists(p)), store.root)).free
     facts: dict[str, Any] = {
         **environment(placement),
         "devices": ", ".join(machine.devices),

@@ -128,7 +128,8 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
         together = f"{fitted.workers} steps at once, {one_by_one} each"
         where = f"on {plan.spec.target.device} ({together if fitted.workers > 1 else one_by_one})"
         busy = price.slowdown >= BUSY
-        now = f"about {seconds_range(*fitted.present_range)}{' here, now,' if busy else ''}"
+        lowest, highest = fitted.present_range if busy else fitted.idle_range
+        now = f"about {seconds_range(lowest, highest)}{' here, now,' if busy else ''}"
         parts.append(f"{now} {where}" if price.steps else where)
         if price.steps:
             limit = "" if math.isinf(fitted.memory) else f" of {binary_size(fitted.memory)}"

@@ -141,6 +141,7 @@ def measure_speed(plan: Plan, price: Price, placement: Placement, *, rounds: int
     if price.slowdown >= BUSY:
         say(f"this machine is busy, {price.slowdown:.1f} times as slow as when idle: rates are too low, ratios less so")
     precisions = dict.fromkeys([*(case.precision for case in cases), "float32"])
+    torch.set_num_threads(placement.threads)  # probes of the plan may have used others
     with torch.random.fork_rng():
         peaks = {precision: _peak(precision, device) for precision in precisions}
         trained: list[Trained] = []

@@ -34,7 +34,7 @@ class Volume:
 def volume_of(folder: Path) -> Volume:
     """Return the file system of a folder, or of its nearest parent that exists. A user's quota is not part of it."""
     folder = folder.absolute()
-    here = next(path for path in (folder, *folder.parents) if path.exists())
+    here = next((path for path in (folder, *folder.parents) if os.path.exists(path)), folder)
     files = math.inf
     if hasattr(os, "statvfs"):
         about = os.statvfs(here)

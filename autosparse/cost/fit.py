@@ -111,6 +111,7 @@ def fit_steps(fitted: Fitted, names: Collection[str]) -> Fitted:
             f"these steps take about {minutes(need)}, above `target.time` {fitted.plan.spec.target.time}",
             f"`--set target.time={sufficient_time(need)}` is sufficient",
         )
+    problem = problem or _too_many(some, this_machine().cores)
     return replace(fitted, placement=some.placement, problem=problem)
 
 

@@ -21,6 +21,7 @@ from autosparse.backends import (
     environment,
     idle_cores,
     private_memory,
+    release_memory,
     this_machine,
 )
 from autosparse.cost.work import Work, count_dense_training, count_work
@@ -180,7 +181,11 @@ def price(
         estimate = Estimate(round(seconds, 4), round(peak), stored, basis)
         steps[name] = replace(estimate, below=round(seconds - low, 4), above=round(high - seconds, 4))
     base = round(machine["base"]) + rates.libraries
-    emitting = () if rates.on_gpu else tuple(s.name for s in plan.of(EmitResult) if s.name in left and s.name in works)
+    emissions = [step.name for step in plan.of(EmitResult) if step.name in left and step.name in works]
+    emitting = () if rates.on_gpu else tuple(emissions)
+    if emissions and (first := steps[emissions[0]]).basis in ("probe", "counted work"):
+        # It starts the checking process, which imports torch.
+        steps[emissions[0]] = replace(first, seconds=first.seconds + machine["startup"])
     return Price(
         steps,
         machine["startup"],
@@ -271,10 +276,15 @@ class _Rates:
     def _probe_machine(self, scorer: str, options: Mapping[str, Any]) -> Measurement:
         spent = stopwatch()
         self.backend.prepare()
-        rates = {"startup": spent().idle, "base": float(resident(self.placement))}
-        rates["private"] = float(private_memory()) or rates["base"]
-        if rates["startup"] < 1:  # torch was imported before: the time to import it is unknown
-            rates["startup"] = 3.0
+        # A process is measured before its first network: later it keeps freed memory, and has imported torch.
+        before = next((known.rates for known in self.known.values() if "startup" in known.rates), None)
+        if before is None:
+            release_memory()
+            base = float(resident(self.placement))
+            before = {"startup": spent().idle, "base": base, "private": float(private_memory()) or base}
+            if before["startup"] < 1:  # torch was imported before: the time to import it is unknown
+                before["startup"] = 3.0
+        rates = {name: before[name] for name in ("startup", "base", "private") if name in before}
         made = self.backend.run(lambda placement: self.calibration.probe_machine(placement, scorer, options))
         return replace(made, rates=rates | made.rates)
 

@@ -162,6 +162,7 @@ class StepRunner:
 
         def describe() -> dict[str, Any]:
             elapsed = spent()
+            is_known = placement.device == "cpu" and elapsed.slowdown  # else processor time says little
             return {
                 "step": step.name,
                 "spec": self.plan.name,
@@ -173,7 +174,7 @@ class StepRunner:
                 "peak_bytes": peak.bytes,
                 **({"work": {"kind": work.kind, "amount": work.load.amount, "held": work.held}} if work else {}),
                 "seconds": round(elapsed.wall, 3),
-                "idle_seconds": round(elapsed.idle, 3),
+                "idle_seconds": round(elapsed.idle if is_known else elapsed.wall, 3),
                 "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
             }
 

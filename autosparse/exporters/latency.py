@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from autosparse.backends import runnable_others
 from autosparse.lazy_torch import numpy, torch
 
 Function: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
@@ -65,7 +66,7 @@ class Speed:
 class Patience:
     """Time to repeat unstable measurements: seconds for `each` of them, and in `total`."""
 
-    def __init__(self, each: float = 3.0, total: float = 6.0) -> None:
+    def __init__(self, each: float = 2.0, total: float = 4.0) -> None:
         self._each, self._left = each, total
 
     def measure(self, measure: Callable[[], Speed]) -> Speed:
@@ -163,17 +164,17 @@ def _timings(sides: Mapping[str, Function], images: torch.Tensor, load: _Load) -
             if number >= _FEWEST and time.perf_counter() - begin > _MOMENT:
                 break
             for side in order[number % len(order) :] + order[: number % len(order)]:
-                _prepare(sides[side], images, usual[side])
+                _prepare(sides[side], images, usual[side], settle=len(sides) > 2)
                 with load:
                     timings[side].append(_timed(sides[side], images, calls[side]))
             load.look()
     return timings
 
 
-def _prepare(model: Function, images: torch.Tensor, usual: float) -> None:
-    # Bring a model's memory into the caches, and its threads onto the cores.
+def _prepare(model: Function, images: torch.Tensor, usual: float, *, settle: bool) -> None:
+    # Bring a model's memory into the caches, and its threads onto the cores; several runtimes have threads of each.
     several = torch.get_num_threads() > 1
-    if several:
+    if several and settle:
         _settle()
     begin = time.perf_counter()
     while usual < _COLD:
@@ -250,17 +251,13 @@ class _Load:
         self._wall += time.perf_counter() - wall
 
     def look(self) -> None:
-        """Count the runnable threads of the machine, with all of this process but none that only spins."""
-        if self._threads > 1:
-            _settle()
-        self._runnable.append(_runnable() + self._threads - 1)
+        """Count the threads of the machine that want a core: those of others, and the ones that compute here."""
+        self._runnable.append(runnable_others() + self._threads)
 
     def problem(self) -> str:
         """Return why the measurements are not to be trusted, or an empty text."""
         waited = self._waited
-        if (
-            self._threads == 1 and os.name == "posix"
-        ):  # the thread that measures computes alone; Windows counts coarsely
+        if self._threads == 1 and os.name == "posix":  # one thread computes alone; Windows counts coarsely
             waited = max(waited, self._wall - self._spent)
         return describe_load(
             wall=self._wall,
@@ -278,11 +275,3 @@ def _waited() -> float:
         return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
     except (OSError, ValueError, IndexError):
         return 0.0
-
-
-def _runnable() -> int:
-    # Threads of the machine that run or want to; 0 where the system does not count them.
-    try:
-        return int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
-    except (OSError, ValueError, IndexError):
-        return 0

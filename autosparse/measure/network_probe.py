@@ -86,7 +86,8 @@ def probe_network(
     room = memory_of(placement.device)
     room = min(room, available_memory()) if device.type == "cpu" else room
     probe = _Probe(network, precision, timer, room, counted)
-    if _STATES * facts.parameters <= room - _ROOM * room and timer.allows(counted["build"]):
+    least = _STATES * facts.parameters + 2 * _PAPER * facts.saved_bytes  # a batch of two images
+    if least <= room - _ROOM * room and timer.allows(counted["build"]):
         probe.build()
         probe.train(batch)
         if kernels == "sparse":
@@ -216,7 +217,7 @@ class _Probe:
 
     def sparse(self, batch: int) -> None:
         """Time training by sparse kernels."""
-        if not util.find_spec("numba") or not self.allows("train", 4):
+        if not util.find_spec("numba") or "train" not in self.rates or not self.allows("train", 4):
             return
         random = torch.Generator().manual_seed(0)
         masks = {n: torch.rand(w.shape, generator=random) < _LEFT for n, w in prunable_weights(self.model).items()}

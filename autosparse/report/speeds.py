@@ -90,7 +90,7 @@ def _gain(model: Emitted, batches: Sequence[str]) -> str:
     cells = [
         f"{speed.runtime_gain.median:.2f}×" if speed and speed.stable and speed.runtime_gain else "" for speed in speeds
     ]
-    return " / ".join(cell or "blank" for cell in cells) if any(cells) else ""
+    return " / ".join(cell or "–" for cell in cells) if any(cells) else ""
 
 
 def _named(runtimes: Mapping[str, str]) -> str:

@@ -57,6 +57,16 @@ def test_a_busy_machine_has_one_thread(store: Store, idle_cores: int) -> None:
     assert ["machine", "resnet8"] == probes
 
 
+def test_load_changes_no_choice_under_a_time_limit(store: Store) -> None:
+    """With a limit both numbers of threads are probed at any load, and lower settings are chosen alike."""
+    limit = f"target.time={round(0.5 * fitted(store, gain=4.0).seconds)}s"
+    idle, busy = (fitted(store, limit, gain=4.0, idle_cores=cores) for cores in (2, 0))
+
+    assert idle.adjustments
+    assert idle.adjustments == busy.adjustments
+    assert idle.plan.digest == busy.plan.digest
+
+
 @pytest.mark.parametrize(
     ("override", "threads", "adaptive"),
     [("target.threads=2", 2, False), ("target.workers=2", 1, True), ("target.workers=1", 2, True)],
