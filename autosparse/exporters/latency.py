@@ -18,7 +18,7 @@ Function: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 SPREAD = 0.15
 """Interquartile range of a stable ratio, relative to its median, at most"""
 _WAIT = 0.05  # share of its time that a process on an idle machine waits for a processor, at most
-_ROUNDS, _FEWEST, _MOMENT = 15, 5, 0.6  # rounds of one measurement, and their time limit in seconds
+_ROUNDS, _FEWEST, _MOMENT = 15, 5, 0.4  # rounds of one measurement, and their time limit in seconds
 _SAMPLE = 1e-3  # seconds of one timing at least: faster models are called several times
 _SHORTEST = 1e-6  # seconds of one call at least, whatever the clock's resolution
 _WARM, _WARMING = 20, 0.05  # calls of a model before its timings, and their time limit in seconds
@@ -66,7 +66,7 @@ class Speed:
 class Patience:
     """Time to repeat unstable measurements: seconds for `each` of them, and in `total`."""
 
-    def __init__(self, each: float = 2.0, total: float = 4.0) -> None:
+    def __init__(self, each: float = 1.5, total: float = 3.0) -> None:
         self._each, self._left = each, total
 
     def measure(self, measure: Callable[[], Speed]) -> Speed:
