@@ -24,7 +24,7 @@ _CALLER = 0.5  # minimum share of the idle time that a calling thread computes, 
 _RAN = 0.03  # minimum share of the wall time in which a calling thread computes, under any load
 _GRAIN = 0.02  # seconds below which the system's times of threads are too coarse
 _CHUNK = bytes(2**20)  # hashing releases the GIL
-_TRIAL = 0.12  # seconds of a measurement of the present slowdown
+_TRIAL = 0.05  # seconds of a measurement of the present slowdown
 _MANY = 200  # maximum repeats
 
 
