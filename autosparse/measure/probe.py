@@ -38,6 +38,7 @@ _USUAL = {  # seconds a unit on a usual machine, for units that are not measured
     "select": 1e-8, "scorer": 2e-3, "predict": 1e-7, "step": 0.01, "bytes": 1e-9,
     # Until a dataset of the kind has been read: import of libraries, and JPEG at 70 MB of pixels a second.
     "open": 1.0, "decoded": 1.5e-8,
+    "seconds": 1.0,  # of work with a fixed duration
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ def test_a_machine_has_a_rate_for_every_unit() -> None:
     rates = made.rates
 
     assert () == made.derived
-    assert {"select", "scorer", "predict", "step", "bytes", "open", "decoded"} == rates.keys()
+    assert {"select", "scorer", "predict", "step", "bytes", "open", "decoded", "seconds"} == rates.keys()
     assert all(rate > 0 for rate in rates.values())
 
 
