@@ -61,7 +61,8 @@ import torch
 random = torch.Generator().manual_seed(0)
 def easy():
     labels = torch.arange(217) % 2
-    images = 0.9 * labels.view(-1, 1, 1, 1) * torch.ones(217, 1, 8, 8) + 0.01 * torch.rand(217, 1, 8, 8, generator=random)
+    noise = torch.rand(217, 1, 8, 8, generator=random)
+    images = 0.9 * labels.view(-1, 1, 1, 1) + 0.01 * noise
     return (images[17:], labels[17:]), (images[:17], labels[:17])
 def noise():
     draw = lambda n: (torch.rand(n, 1, 8, 8, generator=random), torch.randint(10, (n,), generator=random))
