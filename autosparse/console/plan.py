@@ -68,7 +68,7 @@ def show_plan(
         _compiling(console, item)
     for note in fitted.notes:
         console.print(plain(note, "yellow"))
-    _elsewhere(console, statuses)
+    _elsewhere(console, fitted)
     if shared := sum(status.reason == SHARED for status in statuses.values()):
         sentence = f"{shared} of the reused steps are only in the shared store and fetched when needed"
         console.print(plain(sentence, "dim"))
@@ -107,9 +107,11 @@ def _compiling(console: Console, item: PayBack) -> None:
     console.print(plain(f"{sentence}: {balance}", "cyan" if item.saved > 0 else "yellow"))
 
 
-def _elsewhere(console: Console, statuses: Mapping[str, Status]) -> None:
-    # Artifacts of another environment are reused, with a note in the plan.
-    made = Counter(f"{change.path} {change.before}" for status in statuses.values() for change in status.environment)
+def _elsewhere(console: Console, fitted: Fitted) -> None:
+    # Artifacts of another environment are reused, with a note in the plan; `threads: auto` takes any number of threads.
+    changes = [change for status in fitted.statuses.values() for change in status.environment]
+    known = {"threads"} if fitted.placement.adaptive else set()
+    made = Counter(f"{change.path} {change.before}" for change in changes if change.path not in known)
     if made:
         environments = ", ".join(f"{what} ({number})" for what, number in made.most_common(_REASONS))
         console.print(plain(f"reused steps of other environments: {environments}", "dim"))
