@@ -69,6 +69,12 @@ def read_system(path: str | Path) -> str:
         return ""
 
 
+def system_bytes(path: str | Path, name: str) -> int:
+    """Return the bytes of an entry such as `MemTotal: 16 kB` of a system file; 0 without such an entry."""
+    match = re.search(rf"^{name}:\s*(\d+) kB", read_system(path), re.MULTILINE)
+    return 1024 * int(match[1]) if match else 0
+
+
 def limited(text: str) -> int | None:
     """Return a limit as written by the kernel; None for `max`, -1, a number near 2**63, or other text."""
     text = text.strip()

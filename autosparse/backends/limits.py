@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from autosparse.backends.cgroups import ROOT, Group, groups_of, limited, read_system
+from autosparse.backends.cgroups import ROOT, Group, groups_of, limited, read_system, system_bytes
 
 _UNKNOWN, _MODEST = 2**60, 2**33  # bytes of a machine that does not report its memory: in all, and free
 _PERIOD = 100_000  # the kernel's default period of a quota, in microseconds
@@ -87,12 +87,12 @@ def usable_memory(root: Path = ROOT) -> Limit:
 
 def available_memory(root: Path = ROOT) -> int:
     """Return the bytes that a process may allocate now: without swapping, and within every limit."""
-    free = [_kilobytes(root / "proc/meminfo", "MemAvailable") or _total(root) or _MODEST]
+    free = [system_bytes(root / "proc/meminfo", "MemAvailable") or _total(root) or _MODEST]
     for group in groups_of("memory", root):
         limit, used = _memory_of(group)
         if limit is not None:
             free.append(limit - used + _reclaimable(group, "inactive_file"))
-    free += [number - _kilobytes(root / "proc/self/status", used) for number, _, used in _resource_limits(root)]
+    free += [number - system_bytes(root / "proc/self/status", used) for number, _, used in _resource_limits(root)]
     return max(0, min(free))
 
 
@@ -103,7 +103,7 @@ def memory_without_others(root: Path = ROOT) -> int:
     process of the group that exceeds its limit. A machine swaps first and its processes come and go: its limit is all
     of its memory, so that a plan does not change with them.
     """
-    anonymous = _kilobytes(root / "proc/self/status", "RssAnon")
+    anonymous = system_bytes(root / "proc/self/status", "RssAnon")
     left = [usable_memory(root).value]
     for group in groups_of("memory", root):
         limit, used = _memory_of(group)
@@ -154,7 +154,7 @@ def _reclaimable(group: Group, name: str) -> int:
 
 def _total(root: Path) -> int:
     known = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
-    return _kilobytes(root / "proc/meminfo", "MemTotal") or (
+    return system_bytes(root / "proc/meminfo", "MemTotal") or (
         os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else 0
     )
 
@@ -195,9 +195,3 @@ def _threads_of(user: str, root: Path) -> int:
 def _user(status: Path) -> str:
     match = re.search(r"^Uid:\s*(\d+)", read_system(status), re.MULTILINE)
     return match[1] if match else ""
-
-
-def _kilobytes(path: Path, name: str) -> int:
-    # Bytes of an entry such as `MemTotal: 16 kB`; 0 without such an entry.
-    match = re.search(rf"^{name}:\s*(\d+) kB", read_system(path), re.MULTILINE)
-    return 1024 * int(match[1]) if match else 0

@@ -14,7 +14,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Any
 
-from autosparse.backends.cgroups import read_system
+from autosparse.backends.cgroups import read_system, system_bytes
 from autosparse.backends.limits import default_threads, memory_without_others, usable_cores
 from autosparse.lazy_torch import torch
 
@@ -209,16 +209,16 @@ def resident_memory(*, children: bool = False) -> int:
     """Return the resident bytes of this process, with `children` of its child processes too; else the all-time peak."""
     tasks = Path("/proc/self/task").glob("*/children") if children else ()
     processes = ["self", *(process for task in tasks for process in read_system(str(task)).split())]
-    return sum(_kilobytes(f"/proc/{process}/status", "VmRSS") for process in processes) or _highest()
+    return sum(system_bytes(f"/proc/{process}/status", "VmRSS") for process in processes) or _highest()
 
 
 def private_memory() -> int:
     """Return the resident bytes that no other process shares, without pages of libraries; 0 where unknown."""
-    return _kilobytes("/proc/self/status", "RssAnon")
+    return system_bytes("/proc/self/status", "RssAnon")
 
 
 def _highest() -> int:
-    if highest := _kilobytes("/proc/self/status", "VmHWM"):
+    if highest := system_bytes("/proc/self/status", "VmHWM"):
         return highest
     try:
         import resource
@@ -239,9 +239,3 @@ def _reset_peak() -> bool:
 @cache
 def _host_memory() -> int:
     return memory_without_others()
-
-
-def _kilobytes(path: str, name: str) -> int:
-    # Bytes of an entry such as `MemTotal: 16 kB`; 0 without such an entry.
-    match = re.search(rf"^{name}:\s*(\d+) kB", read_system(path), re.MULTILINE)
-    return 1024 * int(match[1]) if match else 0

@@ -127,20 +127,19 @@ def shape_of(images: Iterable[tuple[str, bytes]], channels: int) -> tuple[int, i
     Raises:
         StepError: If none can be decoded.
     """
-    first: StepError | None = None
-    number = 0
+    messages: list[str] = []
     for name, data in images:
-        number += 1
         try:
             height, width, _ = decoded(name, data, channels, None)[1].shape
         except StepError as error:
-            first = first or error
+            messages.append(error.message)
         else:
             return (channels, height, width)
-    if first is None:
+    if not messages:
         raise StepError("the dataset has no image")
-    message = first.message if number == 1 else f"none of {number:,} images can be decoded: {first.message}"
-    raise StepError(message, first.hint)
+    number = len(messages)
+    problem = f"none of {number:,} images can be decoded: {listed(messages, _SHOWN)}" if number > 1 else messages[0]
+    raise StepError(problem, _REMEDY)  # without a shape there is no plan, and so no scan
 
 
 def decoded(name: str, data: bytes, channels: int, size: int | None) -> tuple[str, Array]:

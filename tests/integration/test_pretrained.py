@@ -290,6 +290,7 @@ def test_a_resolved_spec_keeps_it(folder: Path, capsys: pytest.CaptureFixture[st
     assert "{pretrained: FOLDER}" in call(capsys, "list scorers").out
 
 
+@pytest.mark.slow
 def test_the_study_of_a_run_is_exported(finished: tuple[Workspace, Ended], tmp_path: Path) -> None:
     """Every trial, under the run's name; of a run without trials there is no study."""
     import optuna

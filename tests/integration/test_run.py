@@ -104,9 +104,8 @@ def test_budgets_in_other_currencies(workspace: Workspace) -> None:
     assert all(column in shown for column in ("sparsity 0.9", "674 parameters", "5k macs"))
 
 
-@pytest.mark.parametrize(
-    "operation", ["irp", pytest.param("trial", marks=pytest.mark.slow), pytest.param("train", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("operation", ["irp", "trial", "train"])
 def test_a_killed_run_resumes(finished: tuple[Workspace, Ended], workspace: Workspace, operation: str) -> None:
     """After `kill -9` in a round, a trial or a training, the same command goes on and ends with equal bytes."""
     process = workspace.start("run", "small.yaml", "--quiet")

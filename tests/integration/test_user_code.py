@@ -344,6 +344,7 @@ def test_a_folder_of_modules_is_a_package(here: Workspace, capsys: pytest.Captur
     assert {"own_folder/nets.py"} == set(sources("own_folder.nets:build"))
 
 
+@pytest.mark.slow
 def test_two_networks_of_one_file(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Factory and options distinguish networks of one file."""
     write(
@@ -401,6 +402,7 @@ def test_absolute_names(name: str, expected: str) -> None:
     assert "net.py:build" == label("C:\\mine\\net.py:build")
 
 
+@pytest.mark.slow
 def test_end_to_end(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Own network and own images run; again, and in another folder, there is nothing to run; a change is noticed."""
     write(here.folder / "one")

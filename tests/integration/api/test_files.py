@@ -36,6 +36,7 @@ def test_a_file_gives_the_masks_back(tmp_path: Path) -> None:
     assert ["again.safetensors", "masks.safetensors"] == sorted(path.name for path in tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peaks are told in other units elsewhere")
 def test_a_damaged_file_is_told_in_little_memory(tmp_path: Path) -> None:
     """A shape of a terabyte: exit 4, one line and its hint, and hardly more memory than a sound file takes."""

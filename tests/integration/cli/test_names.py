@@ -45,6 +45,7 @@ def commands(text: str) -> list[str]:
     return re.findall(r"`autosparse ([^`]*)`", text)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_to_its_names(odd: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From a saved plan to emitted models and a page; commands in hints can be pasted into a shell."""
     planned = call(capsys, f"plan ./{shlex.quote('-s%2F[x] y.yaml')} --out 'p l?.json'")

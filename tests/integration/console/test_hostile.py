@@ -92,6 +92,7 @@ def test_names_are_data_in_json(hostile: str, capsys: pytest.CaptureFixture[str]
     assert hostile == call(capsys, "report digits-1 --json").json["model"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hostile", ["escape", "html"], indirect=True)
 def test_names_do_nothing_in_a_page(hostile: str, capsys: pytest.CaptureFixture[str]) -> None:
     """It has no script but its own, and no control character."""

@@ -137,6 +137,7 @@ def test_sanity_checks_are_sentences(digits: Report) -> None:
     assert 1 == page.count("<li>snip at")
 
 
+@pytest.mark.slow
 def test_a_page_fetches_nothing(report: Report) -> None:
     """Its policy forbids all but its own scripts, and no element names a file or an address."""
     page = report_page(report)
@@ -165,6 +166,7 @@ def plain_page() -> str:
     return report_page(called(of_digits(), "plain"), spec="plain")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_are_text(digits: Report, plain_page: str, name: str) -> None:
     """Whatever a spec, model, method, source or layer is called: the page has the same elements and scripts."""
@@ -207,6 +209,7 @@ def test_a_report_with_nothing_to_draw_is_a_page(report: Report) -> None:
     assert [] == Elements(page).scripts
 
 
+@pytest.mark.slow
 def test_the_command_writes_pages_and_plots(
     finished: tuple[Workspace, Ended], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,6 +42,7 @@ def save(workspace: Workspace, *arguments: str, out: str = "p.json") -> dict[str
     return document
 
 
+@pytest.mark.slow
 def test_a_saved_plan_is_the_same_text_every_time(project: Workspace) -> None:
     """The file holds no time and no path that the spec does not hold, and paths relative to itself."""
     saved = save(project, "project/mine.yaml")
@@ -97,6 +98,7 @@ def test_names_that_are_not_text_are_kept(project: Workspace) -> None:
     assert str(folder.resolve() / "mine.yaml") == spec_of(saved, project.folder / "p.json").identity
 
 
+@pytest.mark.slow
 def test_less_work_than_planned_is_fine(finished: tuple[Workspace, Ended], workspace: Workspace) -> None:
     """A plan saved before a run reuses its steps after it, and its run is the spec's."""
     saved = save(workspace, "small.yaml")

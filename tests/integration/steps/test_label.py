@@ -69,6 +69,7 @@ def test_every_round_is_described_by_what_it_finds(here: Workspace) -> None:
     assert set(features.columns) == {"magnitude", "gradient", "sensitivity", "channels", "layer", "remaining"}
 
 
+@pytest.mark.slow
 def test_a_hazard_prunes_in_rounds_and_at_once(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Both give exact masks, and the report shows the share of a round's survivors that the scorer finds."""
     (here.folder / "hazard.yaml").write_text(LEARNED)
@@ -120,6 +121,7 @@ COLLAPSES = (
 )
 
 
+@pytest.mark.slow
 def test_rounds_after_a_collapse_are_left_out(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Three weights cannot separate digits: labels come from the rounds before, and the report says which."""
     (here.folder / "collapses.yaml").write_text(COLLAPSES)

@@ -32,6 +32,7 @@ def results(workspace: Workspace, operation: str) -> list[dict[str, Any]]:
     return sorted(document, key=lambda result: result.get("number", 0))
 
 
+@pytest.mark.slow
 def test_a_trial_stops_early_and_is_not_the_best(
     here: Workspace, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

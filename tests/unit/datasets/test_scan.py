@@ -92,8 +92,13 @@ def test_a_set_of_broken_images_alone_has_no_shape() -> None:
     for path in Path("photos").glob("*/*.png"):
         path.write_bytes(b"")
 
-    with pytest.raises(StepError, match=r"none of 40 images can be decoded: .*0000.png cannot be decoded: it is empty"):
+    with pytest.raises(
+        StepError, match=r"none of 40 images can be decoded: .*0000.png cannot be decoded: it is empty"
+    ) as caught:
         photos()
+
+    assert "0004.png" in caught.value.message
+    assert "remove or replace broken files" == caught.value.hint  # without a plan there is no scan
 
 
 def test_unusual_images_are_no_problem() -> None:

@@ -39,7 +39,7 @@ def unbuilt(**facts: Any) -> Network:
     return network
 
 
-def busy(share: float, step: float = 1e-3) -> Clocks:
+def busy(share: float, step: float = 1e-2) -> Clocks:
     """Clocks of a machine on which a process gets a share of a core; every look at the wall takes a step."""
     wall = 0.0
 
