@@ -70,7 +70,7 @@ def one(folder: str) -> None:
 
     imports = time.perf_counter() - begin
     from autosparse.backends import _base
-    from autosparse.cost import price
+    from autosparse.cost import rates
     from autosparse.execute import data_parallel
 
     seconds = {"inside": 0.0, "imports": imports, "probes": 0.0, "steps": 0.0}
@@ -101,7 +101,7 @@ def one(folder: str) -> None:
     operations, data_parallel.operations = data_parallel.operations, Timed()  # type: ignore[assignment]
     _base._prepare = timed(_base._prepare, "imports")  # type: ignore[attr-defined]
     for probe in ("probe_machine", "probe_network"):
-        object.__setattr__(price.THIS_MACHINE, probe, timed(getattr(price.THIS_MACHINE, probe), "probes"))
+        object.__setattr__(rates.THIS_MACHINE, probe, timed(getattr(rates.THIS_MACHINE, probe), "probes"))
     values = settings(["target.threads=1", "target.workers=1"])
     sys.argv = ["autosparse", "run", str(SPECS / "digits.yaml"), "--out", f"{folder}/run", "--quiet", *values]
     try:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.backends import Machine, Placement, environment
-from autosparse.cost.price import Calibration, price
+from autosparse.cost.price import price
+from autosparse.cost.rates import Calibration
 from autosparse.measure.probe import Measurement
 from autosparse.models.facts import Network
 from autosparse.plan.compile import compile_plan

@@ -15,7 +15,8 @@ from rich.text import Text
 from autosparse.console.format import plain, results, show_table
 from autosparse.core.training.loop import DENSE
 from autosparse.cost.fitted import Fitted, PayBack, Shared, paybacks
-from autosparse.cost.price import BUSY, NO_PRICE
+from autosparse.cost.price import NO_PRICE
+from autosparse.cost.rates import BUSY
 from autosparse.plan.budgets import Between, Translation
 from autosparse.plan.model import PURPOSES, Plan
 from autosparse.plan.status import SHARED, Status, chain, count, to_run

@@ -18,7 +18,8 @@ from typing import Any
 from autosparse.backends import Placement
 from autosparse.core.scorers import groups_of, score_weights, scorers
 from autosparse.core.training.loop import Recipe, train
-from autosparse.cost.price import BUSY, Price
+from autosparse.cost.price import Price
+from autosparse.cost.rates import BUSY
 from autosparse.errors import MissingRequirement, StepError
 from autosparse.lazy_torch import default_environment, torch
 from autosparse.measure.probe import clock, evidence_of, learn_scorer, made_up_images, random_tables

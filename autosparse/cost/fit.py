@@ -17,7 +17,8 @@ from autosparse.backends import (
     this_machine,
 )
 from autosparse.cost.fitted import Adjustment, Fitted, processes_of, with_workers
-from autosparse.cost.price import BUSY, NO_PRICE, THIS_MACHINE, Calibration, peak_bytes, price
+from autosparse.cost.price import NO_PRICE, price
+from autosparse.cost.rates import BUSY, THIS_MACHINE, Calibration, peak_bytes
 from autosparse.cost.threads import with_threads
 from autosparse.cost.time_limit import limit_trials, minutes, sufficient_time, trials_too_long, within_time
 from autosparse.errors import FitError

@@ -7,7 +7,7 @@ import pytest
 from autosparse.console.plan import show_plan
 from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted, paybacks, plan_json
-from autosparse.cost.price import Calibration
+from autosparse.cost.rates import Calibration
 from autosparse.spec import load_spec
 from autosparse.store import Store, open_index
 from tests.plans import DIGITS, MACHINE, NETWORK_RATES, finish, known_rates

@@ -12,7 +12,8 @@ import pytest
 from autosparse.backends import Limit, Placement, environment
 from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted, plan_json, remember_use, shared
-from autosparse.cost.price import Calibration, Price, peak_bytes, price
+from autosparse.cost.price import Price, price
+from autosparse.cost.rates import Calibration, peak_bytes
 from autosparse.cost.work import Work, count_work
 from autosparse.errors import FitError
 from autosparse.measure.probe import Measurement
