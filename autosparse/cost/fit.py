@@ -22,14 +22,12 @@ from autosparse.cost.rates import BUSY, THIS_MACHINE, Calibration, peak_bytes
 from autosparse.cost.threads import with_threads
 from autosparse.cost.time_limit import limit_trials, minutes, sufficient_time, trials_too_long, within_time
 from autosparse.errors import FitError
-from autosparse.measure.probe import Measurement
+from autosparse.measure.probe import USUAL_BASE, Measurement
 from autosparse.plan.budgets import check_budget
 from autosparse.plan.compile import compile_plan
 from autosparse.plan.status import statuses
 from autosparse.spec import Spec, binary_size, resolve, with_settings
 from autosparse.store import Index, Store
-
-_TORCH = 400 * 2**20  # bytes of a process that has imported torch and measured a small network; 340 MiB are too few
 
 
 def fit_plan(
@@ -208,8 +206,8 @@ def _with_batch(spec: Spec, batch: int, *, proxy: bool) -> Spec:
 
 def _check_torch_fits() -> None:
     # Before torch is imported, to trace a network or to measure: the kernel would end this process without a word.
-    if (memory := memory_of("cpu")) < _TORCH:
-        message = f"torch takes about {binary_size(_TORCH)} of memory, and {binary_size(memory)} are left"
+    if (memory := memory_of("cpu")) < USUAL_BASE:
+        message = f"torch takes about {binary_size(USUAL_BASE)} of memory, and {binary_size(memory)} are left"
         raise FitError(message, "raise the limit of memory: `autosparse doctor --no-test` names it")
 
 

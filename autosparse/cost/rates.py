@@ -6,6 +6,7 @@ All are for seconds on an idle machine.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -22,8 +23,8 @@ from autosparse.backends import (
 )
 from autosparse.cost.work import Work
 from autosparse.foreign_code import foreign_code
-from autosparse.measure.network_probe import probe_network
-from autosparse.measure.probe import Measurement, Rates, probe_machine, resident
+from autosparse.measure.network_probe import HASTE, count_network, probe_network
+from autosparse.measure.probe import STARTUP, Measurement, Rates, count_machine, probe_machine, resident
 from autosparse.measure.timing import present_slowdown, stopwatch
 from autosparse.plan.model import Plan, Step
 from autosparse.plan.reasons import SAME
@@ -98,9 +99,19 @@ class MachineRates:
         if not isinstance(scorer, Pretrained):
             name, options = scorer.name, scorer.keyed()["options"]
         needed = ("startup", "base", "step", "bytes")
-        return self._measurement("machine", [name, options], needed, lambda: self._probe_machine(name, options))
+        return self._measurement("machine", [name, options], needed, lambda: self._machine(name, options))
 
-    def _probe_machine(self, scorer: str, options: Mapping[str, Any]) -> Measurement:
+    @cached_property
+    def haste(self) -> float:
+        """The slowdown at which a probe is not worth the import of torch; 0 on a quieter machine, or after it."""
+        if self.on_gpu or self.refit or "torch" in sys.modules:
+            return 0.0
+        slowdown = self.calibration.slowdown(1)
+        return slowdown if slowdown >= HASTE else 0.0
+
+    def _machine(self, scorer: str, options: Mapping[str, Any]) -> Measurement:
+        if self.haste:
+            return count_machine(self.haste)
         spent = stopwatch()
         self.backend.prepare()
         # A process is measured before its first network: later it keeps freed memory, and has imported torch.
@@ -110,7 +121,7 @@ class MachineRates:
             base = float(resident(self.placement))
             before = {"startup": spent().idle, "base": base, "private": float(private_memory()) or base}
             if before["startup"] < 1:  # torch was imported before: the time to import it is unknown
-                before["startup"] = 3.0
+                before["startup"] = STARTUP
         rates = {name: before[name] for name in ("startup", "base", "private") if name in before}
         made = self.backend.run(lambda placement: self.calibration.probe_machine(placement, scorer, options))
         return replace(made, rates=rates | made.rates)
@@ -133,6 +144,8 @@ class MachineRates:
         identity = network.facts.identity
 
         def probe() -> Measurement:
+            if self.haste:
+                return count_network(network, precision, kernels, self.placement.threads, self.haste)
             self.machine  # noqa: B018 -- the first probe times the import of torch
             if kernels == "compiled":
                 self.say(f"compiling {label(network.name)} to measure torch.compile, once: about a minute")
@@ -193,7 +206,9 @@ class MachineRates:
         if key not in self.known:
             made = None if self.refit else _read(self.store.recall(f"rates-{key}"), needed)
             if made is None or self._was_cut(made):
-                if not self.known:
+                if not self.known and self.haste:
+                    self.say("this machine is too busy to measure it: times follow from counted work alone")
+                elif not self.known:
                     self.say("measuring this machine, once for a network and a batch size; at most 10 s each")
                 made = probe()
                 self.store.note(f"rates-{key}", asdict(made))

@@ -31,7 +31,7 @@ from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.core.weights import prunable_weights
 from autosparse.errors import AutosparseError, UsageError
-from autosparse.lazy_torch import torch
+from autosparse.lazy_torch import numpy, torch
 from autosparse.measure.probe import Measurement, Rates, evidence_of, made_up_images
 from autosparse.measure.timing import CLOCKS, Clocks, Timer
 from autosparse.models.facts import Network, NetworkFacts
@@ -42,11 +42,13 @@ NETWORK_LIMIT = 9.0
 COMPILING_LIMIT = 60.0
 """Wall seconds after which torch.compile is not repeated."""
 
+HASTE = 3.0
+"""Slowdown from which passes other than training are derived, and from which torch is not imported for a probe."""
+
 _MOMENT = 0.25  # wall seconds of repetition for each kind of work
 _PASS = 0.4  # aimed seconds of one batch
 _LONGEST = 1.0  # expected seconds above which a pass is derived
 _FIRST = 8  # images of the first batch
-_HASTE = 3.0  # slowdown from which passes other than training are derived
 _WEIGHTS = 300_000  # weights of a described layer
 _LEFT = 0.02  # share of weights in the sparse probe
 _GROUPS = ("magnitude", "gradient", "sensitivity", "channels", "layer")
@@ -55,6 +57,9 @@ _ROOM = 0.25  # maximum share of the available memory for activations
 _STATES = 5 * 4  # bytes a parameter: weights twice, gradients, momentum and the loaded state
 
 _PASSES = ("train", "forward", "gradient", "flow")
+_LITTLE, _PRODUCTS = 64, 1000  # side and number of matrices that NumPy multiplies in one thread
+_HALF = 2.0  # speed of bfloat16 over float32, on processors that compute in it
+_EXTRA = {"sparse": ("sparse",), "compiled": ("compiled", "compiling")}  # units by kernels
 _SIDE, _CUDA_SIDE = 512, 4096  # of the matrices that measure multiply-adds a second
 _EFFICIENCY = 0.4  # of a network's training, as a share of a matrix product's multiply-adds a second
 _TRAFFIC = 1e10  # bytes a second of passes that are limited by memory
@@ -95,8 +100,18 @@ def probe_network(
         elif kernels == "compiled":
             probe.compiled(batch)
         probe.passes()
-    extra = {"sparse": ("sparse",), "compiled": ("compiled", "compiling")}.get(kernels, ())
-    return derive(probe.rates, probe.counted, extra, timer.slowdown)
+    return derive(probe.rates, probe.counted, _EXTRA.get(kernels, ()), timer.slowdown)
+
+
+def count_network(network: Network, precision: str, kernels: str, threads: int, slowdown: float) -> Measurement:
+    """Return the rates of a network from its counted work and the speed of NumPy, without importing torch."""
+    matrix = numpy.ones((_LITTLE, _LITTLE), numpy.float32)
+    begin = time.thread_time()
+    for _ in range(_PRODUCTS):
+        matrix @ matrix
+    speed = _PRODUCTS * _LITTLE**3 / max(1e-9, time.thread_time() - begin)
+    speed *= threads * (_HALF if precision == "bfloat16" else 1.0)
+    return derive({}, count_rates(network.facts, speed, precision), _EXTRA.get(kernels, ()), slowdown)
 
 
 def count_rates(facts: NetworkFacts, speed: float, precision: str) -> Rates:
@@ -180,7 +195,7 @@ class _Probe:
         """Time training: a first batch by counted work, then one as large as the time permits."""
         if not self.allows("train", 2):
             return
-        first = _FIRST // 2 if self.timer.slowdown >= _HASTE else _FIRST
+        first = _FIRST // 2 if self.timer.slowdown >= HASTE else _FIRST
         few = self.images(min(batch, first, _PASS / 2 / self.expected("train")))
         recipe = Recipe(epochs=1, batch=len(few), crop=0, precision=self.precision)  # type: ignore[arg-type]
         random = torch.Generator().manual_seed(0)
@@ -232,7 +247,7 @@ class _Probe:
 
     def compiled(self, batch: int) -> None:
         """Time training by compiled kernels: seconds to compile with torch's cache filled, and the speed-up."""
-        if "train" not in self.rates or self.timer.slowdown >= _HASTE:
+        if "train" not in self.rates or self.timer.slowdown >= HASTE:
             return
         full = self.images(min(batch, self._aimed() / self.rates["train"]))
         recipe = Recipe(epochs=4, batch=len(full), crop=0, precision=self.precision)  # type: ignore[arg-type]
@@ -245,7 +260,7 @@ class _Probe:
 
     def passes(self) -> None:
         """Time forward passes, gradients, passes of ones and feature tables."""
-        if self.timer.slowdown >= _HASTE:
+        if self.timer.slowdown >= HASTE:
             return
         facts = self.network.facts
         if self.allows("forward", 2):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 from autosparse.backends import available_memory
@@ -21,6 +23,7 @@ from autosparse.user_code import label
 
 _VERSION = 1  # version of the stored facts
 _IMAGES = 2
+_BUNDLED = Path(__file__).with_name("facts.json")
 _SMALL = 3e10  # parameters times pixels, a bound of multiply-adds: below it a pass is faster than an import
 
 
@@ -78,36 +81,59 @@ class Network:
         return build_model(self.name, self.options, self.shape, self.classes)
 
 
+@cache
+def bundled_facts() -> Mapping[str, Any]:
+    """Return the facts of built-in networks on images of common sets, by the digest of their identity.
+
+    A plan of these needs no torch: its import takes 15 s next to twelve busy processes on two cores.
+    """
+    facts: dict[str, Any] = json.loads(_BUNDLED.read_bytes())
+    return facts
+
+
+def identity_of(identity: Mapping[str, Any], shape: Shape, classes: int) -> str:
+    """Return the digest of a network's identity on images of a shape."""
+    return digest([_VERSION, dict(identity), list(shape), classes])
+
+
 def network_facts(
     identity: Mapping[str, Any], name: str, options: Mapping[str, Any], shape: Shape, classes: int
 ) -> NetworkFacts:
-    """Trace a network on two images of zeros; remember the facts by cache identity, so that torch loads once.
+    """Return the facts of a network: bundled ones, remembered ones, or those of a trace, which are remembered.
+
+    A trace runs the network on two images of zeros, and loads torch.
 
     A large network is traced on torch's meta device, which computes no numbers, but whose first operation imports
     torch's compiler for seconds; after that import any network is. Raises UsageError if it cannot be built or run.
     """
-    known = digest([_VERSION, dict(identity), list(shape), classes])
+    known = identity_of(identity, shape, classes)
     store = Store.default()
     memory = f"network-{known}"
-    remembered = store.recall(memory)
+    remembered = bundled_facts().get(known) or store.recall(memory)
     try:
         return _read(known, remembered)
     except (TypeError, KeyError):  # no stored facts, or those of another release
         pass
+    facts = trace_network(known, name, options, shape, classes)
+    store.note(memory, asdict(facts))
+    return facts
+
+
+def trace_network(identity: str, name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> NetworkFacts:
+    """Trace a network on two images of zeros. Raises UsageError if it cannot be built or run."""
     network = None
     with seeded(0), fits(label(name), shape):
         try:
             with torch.device("meta"), _nothing_drawn():
                 network = build_model(name, options, shape, classes)
-                facts = _trace(known, network, shape) if _on_paper(network, shape) else None
+                facts = _trace(identity, network, shape) if _on_paper(network, shape) else None
         except AutosparseError:
             raise
         except Exception:  # some networks read their weights or activations, which have no numbers here
             facts = None
         if facts is None:
             _check_memory(name, network)
-            facts = _trace(known, build_model(name, options, shape, classes), shape)
-    store.note(memory, asdict(facts))
+            facts = _trace(identity, build_model(name, options, shape, classes), shape)
     return facts
 
 

@@ -97,6 +97,31 @@ def test_a_second_plan_does_not_import_torch() -> None:
     assert ("37 True\n", "37 False\n") == (first, second)
 
 
+def test_a_first_plan_on_a_busy_machine_does_not_import_torch() -> None:
+    """Its times follow from counted work, its dense trainings are those of an idle machine."""
+    Path("spec.yaml").write_text("version: 1\nmodel: resnet8\ndataset: digits\n")
+    code = (
+        "import sys; from pathlib import Path; from autosparse.backends import this_machine; "
+        "from autosparse.cost.fit import fit_plan; from autosparse.cost.rates import Calibration; "
+        "from autosparse.spec import load_spec; from autosparse.store import Store, open_index; "
+        "from tests.plans import known_rates; "
+        "store, slowdown = Store(Path('cache', sys.argv[1])), float(sys.argv[1]); "
+        "calibration = Calibration(slowdown=lambda threads: slowdown, idle_cores=lambda: 0) "
+        "if slowdown > 1 else known_rates(); "
+        "fitted = fit_plan(load_spec(Path('spec.yaml')).spec, this_machine(), 'spec', store, open_index(store), "
+        "calibration=calibration); "
+        "print(fitted.trainings, {e.basis for e in fitted.estimates.values()}, 'torch' in sys.modules)"
+    )
+    ended = [
+        subprocess.run([sys.executable, "-c", code, slowdown], capture_output=True, text=True, check=True).stdout
+        for slowdown in ("6", "1")
+    ]
+
+    trainings, basis = ended[0].split(" ", 1)
+    assert trainings == ended[1].split()[0]
+    assert "{'counted work'} False\n" == basis
+
+
 SCRIPT = """
 import json, sys
 from autosparse.cli import main
