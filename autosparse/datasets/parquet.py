@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 
 from autosparse.backends import usable_cores
+from autosparse.borders import expand
 from autosparse.datasets._base import Pool, Split, datasets
 from autosparse.datasets.decode import encoded_split, shape_of
 from autosparse.datasets.labels import IMAGE, LABEL, Classes, classes_of, features_of, hardly_repeats
@@ -132,7 +133,7 @@ def _files(patterns: Sequence[str]) -> dict[Path, str | None]:
     # File -> purpose, sorted by name; files without a purpose are training files.
     files: dict[Path, None] = {}
     for pattern in patterns:
-        path = Path(pattern).expanduser().absolute()
+        path = expand(pattern).absolute()
         if path.is_dir():
             names = [file for file in _below(path) if file.suffix == ".parquet"]
         else:
@@ -233,7 +234,7 @@ def _path(file: Path, name: str | bytes) -> Path:
 
 def _unnamed(patterns: Sequence[str], purposes: Mapping[Path, str | None]) -> list[str]:
     # Files below a named folder that are not read, and files read as training images by default.
-    folders = [folder for pattern in patterns if (folder := Path(pattern).expanduser()).is_dir()]
+    folders = [folder for pattern in patterns if (folder := expand(pattern)).is_dir()]
     others = [file for folder in folders for file in _below(folder) if file.suffix != ".parquet"]
     others = [file for file in others if file.suffix.lower() in (".parq", ".pq", ".parquet")]
     warnings = [f"left out: {listed(others, 3)}; names of Parquet files end in `.parquet`"] if others else []

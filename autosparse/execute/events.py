@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.backends import Event, Failed, Finished, Note, Observer, Started, Waiting
+from autosparse.borders import in_short
 from autosparse.execute.outcome import with_skipped
-from autosparse.foreign_code import in_short
 from autosparse.steps import Metrics
 from autosparse.text import visible
 from autosparse.trackers import Followed, Tracker, trackers

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from autosparse.borders import in_short
 from autosparse.errors import (
     AutosparseError,
     DamagedArtifact,
@@ -17,7 +18,7 @@ from autosparse.errors import (
     StepError,
     UsageError,
 )
-from autosparse.foreign_code import in_short, location_of
+from autosparse.foreign_code import location_of
 from autosparse.plan.model import Plan, Step
 from autosparse.plan.status import Status
 from autosparse.store import FREE_SPACE, Store, digest, is_full, open_index

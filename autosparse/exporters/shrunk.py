@@ -7,12 +7,12 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
+from autosparse.borders import first_line
 from autosparse.core.graph.shrink import resize
 from autosparse.core.graph.shrink import shrink as without_dead
 from autosparse.core.weights import load_state, state_of
 from autosparse.errors import MissingExtra
 from autosparse.exporters._base import Model, Runtime, exporters
-from autosparse.foreign_code import first_line
 from autosparse.lazy_torch import torch
 from autosparse.store import dump_tensors, load_tensors
 

@@ -10,10 +10,10 @@ from functools import cached_property
 from typing import Any
 
 from autosparse.backends import available_memory
+from autosparse.borders import first_line
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import describe_layers, explain_unprunable, in_mode, prunable_weights, state_of, total_of
 from autosparse.errors import AutosparseError, FitError, UsageError
-from autosparse.foreign_code import first_line
 from autosparse.lazy_torch import torch
 from autosparse.models._base import Shape, build_model
 from autosparse.store import Store, digest
