@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from autosparse.errors import AutosparseError, MissingExtra, Terminated, UsageError
+from autosparse.errors import AutosparseError, FitError, MissingExtra, Terminated, UsageError
 from autosparse.text import quoted
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_EXHAUSTED = re.compile(r"DefaultCPUAllocator|can't allocate memory|not enough memory|Unable to allocate")
+_EXHAUSTED = re.compile(
+    "DefaultCPUAllocator|can't allocate memory|not enough memory|Unable to allocate|Storage size calculation overflowed"
+)
 
 
 @contextmanager
@@ -40,7 +42,7 @@ def optional(library: str, purpose: str, install: str) -> Iterator[None]:
 
     def missing(error: BaseException) -> MissingExtra:
         hint = f"run `pip install {install}`"
-        if isinstance(error, ModuleNotFoundError) and (error.name or "") in library.split(" and "):
+        if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in library.split(" and "):
             return MissingExtra(f"{purpose} needs {library}, which is not installed", hint)
         return MissingExtra(f"{purpose} needs {library}, which cannot be imported: {in_short(error)}", hint)
 
@@ -83,6 +85,12 @@ def first_line(error: BaseException) -> str:
     with suppress(Exception):  # `__str__` of foreign errors may fail
         return _COLOUR.sub("", str(error)).strip().partition("\n")[0]
     return ""
+
+
+def out_of_memory(doing: str, error: BaseException) -> FitError:
+    """Return the error for memory that ran out; `doing` begins the message, such as "calling `build`"."""
+    hint = "choose a smaller network or fewer images, or a machine with more memory"
+    return FitError(f"{doing} takes more memory than there is: {in_short(error)}", hint)
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from autosparse.borders import border, in_short, is_out_of_memory
-from autosparse.errors import OwnCodeError
+from autosparse.errors import InternalError, OwnCodeError
 from autosparse.lazy_torch import torch
 
 _OURS = Path(__file__).parent
@@ -54,8 +54,17 @@ def is_ours(error: BaseException) -> bool:
     return bool(frames) and Path(frames[-1]).is_relative_to(_OURS) and not from_outside and not is_out_of_memory(error)
 
 
-def origin_of(error: BaseException) -> str:
-    """Return `file:line` of the deepest frame of autosparse, else of the deepest frame, relative to its package."""
+def internal(error: BaseException, step: str = "") -> InternalError:
+    """Return the error that stands for a bug, with the step that it breaks, if any."""
+    start = f"step `{step}` failed: " if step else ""
+    hint = "this is a bug of autosparse: report it with the output of `autosparse doctor`; `--debug` shows all of it"
+    made = InternalError(f"{start}internal error: {in_short(error)} in {_origin_of(error)}", hint)
+    made.step = step
+    return made
+
+
+def _origin_of(error: BaseException) -> str:
+    # `file:line` of the deepest frame of autosparse, else of the deepest frame.
     frames = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]
     ours = [(file, line) for file, line in frames if file.is_relative_to(_OURS)]
     for file, line in (ours or frames)[-1:]:

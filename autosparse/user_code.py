@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.backends import usable_cores
-from autosparse.borders import expand, in_short
+from autosparse.borders import border, expand, in_short, is_out_of_memory, out_of_memory
 from autosparse.errors import AutosparseError, OwnCodeError, UsageError
 from autosparse.foreign_code import location_of
 from autosparse.registry import suggestion
@@ -137,19 +137,20 @@ def content_of(value: Any) -> Any:
 def guarded(name: str, doing: str) -> Iterator[None]:
     """Turn any error of user code into an OwnCodeError with the file and line of the user's code that raised it.
 
-    Output of user code goes to stderr: stdout is for results.
+    Out of memory, it becomes a FitError. Output of user code goes to stderr: stdout is for results.
     """
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    except AutosparseError:
-        raise
-    except (Exception, SystemExit) as error:  # a script that parses its arguments exits
+
+    def refuse(error: BaseException) -> AutosparseError:
+        if is_out_of_memory(error):
+            return out_of_memory(f"{doing} `{label(name)}`", error)
         location = location_of(error, libraries=False) or _find(name)[0]
-        raise OwnCodeError(
+        return OwnCodeError(
             f"{location}: {doing} `{label(name)}` failed: {in_short(error)}",
             "`autosparse --debug` shows all of it",
-        ) from error
+        )
+
+    with redirect_stdout(sys.stderr), border(refuse):
+        yield
 
 
 def _find(name: str) -> tuple[Path, Path]:

@@ -13,20 +13,18 @@ from typing import Any
 import typer
 
 from autosparse.cli import doctor, run, export, cache, runs, specs, compare  # isort: skip  # the order of `--help`
-from autosparse.borders import in_short, is_out_of_memory, reason_of
+from autosparse.borders import in_short, is_out_of_memory, out_of_memory, reason_of
 from autosparse.cli.app import Stop, app, say, say_error
 from autosparse.cli.help import misuse
 from autosparse.console.format import show_text
 from autosparse.errors import (
     AutosparseError,
-    FitError,
-    InternalError,
     MissingRequirement,
     SpecError,
     Terminated,
     UsageError,
 )
-from autosparse.foreign_code import origin_of
+from autosparse.foreign_code import internal
 from autosparse.packaged import __version__
 from autosparse.text import spelled
 
@@ -117,7 +115,7 @@ def _known(error: BaseException, arguments: list[str]) -> AutosparseError:
         case _MISUSE():
             return UsageError(*misuse(error, arguments))
         case _ if is_out_of_memory(error):
-            return FitError(f"memory ran out: {in_short(error)}", "raise the memory limit, or choose a smaller network")
+            return out_of_memory("the command", error)
         case ImportError():
             return MissingRequirement(f"a library cannot be imported: {in_short(error)}", "install it again")
         case UnicodeEncodeError() if any("\ud800" <= char <= "\udfff" for char in error.object):
@@ -125,8 +123,7 @@ def _known(error: BaseException, arguments: list[str]) -> AutosparseError:
         case OSError():  # such as a full disk behind stdout
             _discard_output()
             return MissingRequirement(f"{error.filename or 'the output'} cannot be written or read: {reason_of(error)}")
-    hint = "this is a bug of autosparse: please report it with the output of `autosparse doctor`; `--debug` shows where"
-    return InternalError(f"internal error: {in_short(error)} in {origin_of(error)}", hint)
+    return internal(error)
 
 
 def _discard_output() -> None:

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 
 from autosparse.backends import usable_cores
-from autosparse.borders import expand
+from autosparse.borders import expand, first_line, optional
 from autosparse.datasets._base import Pool, Split, datasets
 from autosparse.datasets.decode import encoded_split, shape_of
 from autosparse.datasets.labels import IMAGE, LABEL, Classes, classes_of, features_of, hardly_repeats
-from autosparse.errors import MissingData, MissingExtra, UsageError
+from autosparse.errors import MissingData, UsageError
 from autosparse.lazy_torch import numpy
 from autosparse.registry import FilePath
 from autosparse.store import contents, digest
@@ -114,10 +114,8 @@ class _Table:
 
 
 def _arrow() -> Any:
-    try:
+    with optional("pyarrow", "dataset `parquet`", "'autosparse[data]'"):
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtra("Parquet files need pyarrow", "run `pip install 'autosparse[data]'`") from error
     return pyarrow.parquet
 
 
@@ -125,8 +123,8 @@ def _opened(file: Path) -> Any:
     arrow = _arrow()
     try:
         return arrow.ParquetFile(file)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} is not a Parquet file: {error}") from error
+    except Exception as error:  # Arrow raises any type
+        raise UsageError(f"{file} is not a Parquet file: {first_line(error)}") from error
 
 
 def _files(patterns: Sequence[str]) -> dict[Path, str | None]:
