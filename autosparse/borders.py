@@ -54,7 +54,9 @@ def expand(path: str | Path) -> Path:
     """Return a path with `~` expanded. Raises UsageError for a text that no file can have as its path."""
 
     def refuse(error: BaseException) -> UsageError:
-        return UsageError(f"{shown_path(path)} cannot be found: {reason_of(error)}")
+        return UsageError(
+            f"{shown_path(path)} cannot be found: {getattr(error, 'strerror', None) or first_line(error)}"
+        )
 
     with border(refuse):
         expanded = Path(path).expanduser()

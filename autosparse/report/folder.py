@@ -240,7 +240,8 @@ def _save(path: Path, value: Any) -> None:
 
 def write_file(path: Path, content: bytes | str) -> None:
     """Write a file atomically; an existing one with the same bytes stays untouched."""
-    data = content.encode() if isinstance(content, str) else content
+    # Bytes of file names that are no text become escapes, which JSON reads.
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     if not path.is_file() or path.read_bytes() != data:
         with drafted(path) as draft:
             draft.write_bytes(data)
