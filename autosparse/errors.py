@@ -6,7 +6,8 @@ AutosparseError                 1
 │   ├── InvalidValue            2   a value of a spec that contradicts the data, the network or other values
 │   └── OwnCodeError            2   an error in user code that a spec names
 ├── StepError                   1   a failed step; a plain rerun resumes
-│   └── Diverged                1   a training with weights or buffers that are no longer finite
+│   ├── Diverged                1   a training with weights or buffers that are no longer finite
+│   └── InternalError          70   an unexpected error of autosparse's code: a bug
 ├── FitError                    3   a plan that does not fit the target
 ├── DamagedArtifact             4   an artifact whose bytes or form differ from those that its step wrote
 ├── DamagedFile                 4   an emitted model whose bytes differ from its card, or hold no model
@@ -180,6 +181,12 @@ class Diverged(StepError):
     """Diverged training: weights or buffers of its network are no longer finite."""
 
 
+class InternalError(StepError):
+    """Unexpected error of autosparse's code: a bug."""
+
+    exit_code = 70
+
+
 class FitError(AutosparseError):
     """Plan that does not fit the target."""
 
@@ -238,6 +245,10 @@ class Busy(AutosparseError):
     """Resource that another process holds."""
 
     exit_code = 6
+
+
+class Terminated(BaseException):
+    """SIGTERM from the system: a stop, as KeyboardInterrupt is."""
 
 
 class AutosparseWarning(UserWarning):

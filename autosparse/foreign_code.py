@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import sysconfig
 import traceback
@@ -10,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from autosparse.errors import AutosparseError, OwnCodeError
+from autosparse.borders import border, in_short, is_out_of_memory
+from autosparse.errors import InternalError, OwnCodeError
 from autosparse.lazy_torch import torch
 
 _OURS = Path(__file__).parent
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PACKAGES = {"site-packages", "dist-packages"}
 
 
@@ -25,24 +24,52 @@ def foreign_code(doing: str, model: torch.nn.Module | None = None) -> Iterator[N
     `doing` describes the failed action, such as "calling `Net`"; with a `model` the message names the layer that
     raised. Errors of autosparse and out-of-memory errors pass unchanged: a caller may react to them.
     """
-    try:
-        yield
-    except (AutosparseError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
+
+    def refuse(error: BaseException) -> BaseException:
+        if is_out_of_memory(error):
+            return error
         location, layer = location_of(error), layer_of(error, model)
         where = f" in layer `{layer}`" if layer else ""
         start = f"{location}: " if location else ""
-        raise OwnCodeError(f"{start}{doing} failed{where}: {in_short(error)}") from error
+        return OwnCodeError(f"{start}{doing} failed{where}: {in_short(error)}")
+
+    with border(refuse):
+        yield
 
 
 def location_of(error: BaseException, *, libraries: bool = True) -> str:
     """Return `file:line` of the deepest frame of the user's code, else of `libraries` other than torch; or nothing."""
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if _is_foreign(Path(frame.filename))]
-    users = [frame for frame in theirs if not _PACKAGES & {*Path(frame.filename).parts}]
+    frames = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    theirs = [(file, line) for file, line in frames if _is_foreign(file)]
+    users = [(file, line) for file, line in theirs if not _PACKAGES & {*file.parts}]
     chosen = (users or theirs if libraries else users)[-1:]
-    return f"{chosen[0].filename}:{chosen[0].lineno}" if chosen else ""
+    return f"{chosen[0][0]}:{chosen[0][1]}" if chosen else ""
+
+
+def is_ours(error: BaseException) -> bool:
+    """Return whether a line of autosparse raised the error itself, rather than code that it calls: a bug."""
+    frames = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    # torch and the system raise from C: these errors have no frame of the code that raised them.
+    from_outside = isinstance(error, RuntimeError | OSError | ImportError) and not isinstance(error, RecursionError)
+    return bool(frames) and Path(frames[-1]).is_relative_to(_OURS) and not from_outside and not is_out_of_memory(error)
+
+
+def internal(error: BaseException, step: str = "") -> InternalError:
+    """Return the error that stands for a bug, with the step that it breaks, if any."""
+    start = f"step `{step}` failed: " if step else ""
+    hint = "this is a bug of autosparse: report it with the output of `autosparse doctor`; `--debug` shows all of it"
+    made = InternalError(f"{start}internal error: {in_short(error)} in {_origin_of(error)}", hint)
+    made.step = step
+    return made
+
+
+def _origin_of(error: BaseException) -> str:
+    # `file:line` of the deepest frame of autosparse, else of the deepest frame.
+    frames = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    ours = [(file, line) for file, line in frames if file.is_relative_to(_OURS)]
+    for file, line in (ours or frames)[-1:]:
+        return f"{file.relative_to(_OURS.parent) if ours else file}:{line}"
+    return "an unknown line"
 
 
 def layer_of(error: BaseException, model: torch.nn.Module | None) -> str:
@@ -56,17 +83,6 @@ def layer_of(error: BaseException, model: torch.nn.Module | None) -> str:
         if id(module := frame.f_locals.get("self")) in names
     ]
     return running[-1] if running else ""
-
-
-def in_short(error: BaseException) -> str:
-    """Return an error's type and the first line of its message."""
-    message = first_line(error)
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, without the colour codes of torch's exporters."""
-    return _COLOUR.sub("", str(error)).strip().partition("\n")[0]
 
 
 def _is_foreign(path: Path) -> bool:

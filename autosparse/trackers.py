@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from autosparse.borders import expand
 from autosparse.registry import Registry
 
 
@@ -65,7 +66,7 @@ def mlflow(
 
 def _address(uri: str) -> str:
     # MLflow parses a folder's path as a part of a URI: `%2F` in it would be a slash.
-    return uri if not uri or _URI.match(uri) else Path(uri).expanduser().absolute().as_uri()
+    return uri if not uri or _URI.match(uri) else expand(uri).absolute().as_uri()
 
 
 def _named(name: str) -> str:

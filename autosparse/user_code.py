@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.backends import usable_cores
+from autosparse.borders import border, expand, in_short, is_out_of_memory, out_of_memory
 from autosparse.errors import AutosparseError, OwnCodeError, UsageError
-from autosparse.foreign_code import in_short, location_of
+from autosparse.foreign_code import location_of
 from autosparse.registry import suggestion
 from autosparse.store import contents, digest, file_digest, name_in
 
@@ -34,7 +35,7 @@ def absolute(name: str, folder: Path) -> str:
     file, _, factory = name.rpartition(":")
     if not file.endswith(".py"):
         return name
-    return f"{os.path.normpath((folder / Path(file).expanduser()).absolute())}:{factory}"
+    return f"{os.path.normpath((folder / expand(file)).absolute())}:{factory}"
 
 
 def sources(name: str) -> dict[str, str]:
@@ -115,7 +116,10 @@ def content_of(value: Any) -> Any:
         return [content_of(inner) for inner in value]
     if not isinstance(value, str):
         return value
-    path = Path(value).expanduser()
+    try:
+        path = expand(value)
+    except UsageError:  # a text that is no path
+        return value
     if path.is_file():
         folder, files = path.parent, [path]
     elif path.is_dir() and ("/" in value or os.sep in value) and path.parent != path:
@@ -133,26 +137,27 @@ def content_of(value: Any) -> Any:
 def guarded(name: str, doing: str) -> Iterator[None]:
     """Turn any error of user code into an OwnCodeError with the file and line of the user's code that raised it.
 
-    Output of user code goes to stderr: stdout is for results.
+    Out of memory, it becomes a FitError. Output of user code goes to stderr: stdout is for results.
     """
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    except AutosparseError:
-        raise
-    except (Exception, SystemExit) as error:  # a script that parses its arguments exits
+
+    def refuse(error: BaseException) -> AutosparseError:
+        if is_out_of_memory(error):
+            return out_of_memory(f"{doing} `{label(name)}`", error)
         location = location_of(error, libraries=False) or _find(name)[0]
-        raise OwnCodeError(
+        return OwnCodeError(
             f"{location}: {doing} `{label(name)}` failed: {in_short(error)}",
             "`autosparse --debug` shows all of it",
-        ) from error
+        )
+
+    with redirect_stdout(sys.stderr), border(refuse):
+        yield
 
 
 def _find(name: str) -> tuple[Path, Path]:
     # The module's file, and the root folder of its imports.
     module, _, _ = name.rpartition(":")
     if module.endswith(".py"):
-        file = Path(module).expanduser().absolute()
+        file = expand(module).absolute()
         if not file.is_file():
             raise UsageError(
                 f"there is no file {file}",

@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, suppress
 from importlib import import_module
 from typing import Any, TypeAlias
 
+from autosparse.borders import in_short
 from autosparse.errors import UsageError
-from autosparse.foreign_code import in_short
 from autosparse.lazy_torch import torch
 
 _COMPILED = "_orig_mod"

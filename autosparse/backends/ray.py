@@ -20,7 +20,9 @@ from typing import Annotated, Any
 from autosparse.backends._base import Event, Note, Progress, Raised, Result, RunStep, Started, Waiting, backends, local
 from autosparse.backends.limits import Limits, this_process
 from autosparse.backends.machine import Placement
-from autosparse.errors import AutosparseError, FitError, MissingExtra, MissingRequirement, StepError, UsageError
+from autosparse.borders import optional
+from autosparse.errors import AutosparseError, FitError, MissingRequirement, StepError, UsageError
+from autosparse.foreign_code import internal
 
 _LEAST_OBJECTS = 80 * 2**20  # bytes of objects, of which Ray requires 75 MiB
 _AGAIN = 10  # retries of a step after a node or process failure
@@ -298,7 +300,7 @@ def act(work: RunStep, name: str, board: Any) -> list[Event | Raised]:
     except AutosparseError as error:
         ended.append(Raised(error))
     except Exception as error:
-        ended.append(Raised(_broken(name, error)))
+        ended.append(Raised(internal(error, name)))
     return ended
 
 
@@ -308,11 +310,9 @@ def _broken(name: str, error: BaseException) -> StepError:
 
 
 def _library() -> ModuleType:
-    try:
+    with optional("ray", "backend `ray`", "'autosparse[ray]'"):
         import ray as library
         import ray.util.scheduling_strategies
-    except ImportError as error:
-        raise MissingExtra("backend `ray` needs ray", "run `pip install 'autosparse[ray]'`") from error
     return library
 
 

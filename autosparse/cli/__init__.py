@@ -5,18 +5,26 @@ from __future__ import annotations
 import codecs
 import io
 import os
-import signal
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any
 
 import typer
 
 from autosparse.cli import doctor, run, export, cache, runs, specs, compare  # isort: skip  # the order of `--help`
-from autosparse.cli.app import Terminated, app, say, say_error, terminate
+from autosparse.borders import in_short, is_out_of_memory, out_of_memory, reason_of
+from autosparse.cli.app import Stop, app, say, say_error
 from autosparse.cli.help import misuse
 from autosparse.console.format import show_text
-from autosparse.errors import AutosparseError, MissingRequirement, SpecError, UsageError
+from autosparse.errors import (
+    AutosparseError,
+    MissingRequirement,
+    SpecError,
+    Terminated,
+    UsageError,
+)
+from autosparse.foreign_code import internal
 from autosparse.packaged import __version__
 from autosparse.text import spelled
 
@@ -36,50 +44,89 @@ autosparse {__version__}: a declarative compiler for pruning neural networks at 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit with its code; no other function prints an error or exits."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments and "_AUTOSPARSE_COMPLETE" not in os.environ:  # shell completion passes no arguments
-        show_text(_FIRST)
-        sys.exit(0)
-    detailed = "--detailed-exitcode" in arguments
-    signal.signal(signal.SIGTERM, terminate)
+    stop = Stop()
+    stop.watch()
     codecs.register_error("spelled", spelled)
     for stream in (sys.stdout, sys.stderr):  # for terminals without some characters
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="spelled")
     try:
-        code = app(args=arguments, prog_name="autosparse", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
-    except _MISUSE as error:
-        if error.message.startswith("Usage:"):  # a group without a command: its help
+        code = _run(arguments)
+    except BaseException as error:
+        code = _report(error, arguments, stop)
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments and "_AUTOSPARSE_COMPLETE" not in os.environ:  # shell completion passes no arguments
+        show_text(_FIRST)
+        return 0
+    code = app(args=arguments, prog_name="autosparse", standalone_mode=False)
+    if sys.stdout:
+        sys.stdout.flush()  # here, where a failure is reported
+    return code if isinstance(code, int) else 0
+
+
+def _report(error: BaseException, arguments: list[str], stop: Stop) -> int:
+    """Print an error in one line, with its remedy, and return the exit code of the command."""
+    if "--debug" in arguments and not isinstance(error, SystemExit | BrokenPipeError):
+        traceback.print_exception(error)
+    match error:
+        case _ if stop.code:  # whatever a library made of it
+            return _stopped(error, stop.code)
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else 0
+        case KeyboardInterrupt():
+            return _stopped(error, 130)
+        case Terminated():
+            return 143
+        case typer.Abort():  # the end of stdin
+            return 1
+        case BrokenPipeError():  # the reader of the pipe exited
+            _discard_output()
+            return 1
+    known = _known(error, arguments)
+    with suppress(OSError):  # stderr may be closed
+        if isinstance(error, _MISUSE) and error.message.startswith("Usage:"):  # a group without a command: its help
             say(error.message)
         else:
-            say_error(*misuse(error, arguments))
-        sys.exit(1 if detailed else UsageError.exit_code)  # 2 means steps to run under `--detailed-exitcode`
-    except AutosparseError as error:
-        if "--debug" in arguments:
-            traceback.print_exc()
-        for message, hint in error.problems:
-            say_error(message, hint)
-        if isinstance(error, SpecError) and len(error.errors) > 1:
-            say(error.summary)
-        sys.exit(1 if detailed else error.exit_code)
-    except typer.Abort:  # the end of stdin
-        sys.exit(1)
-    except KeyboardInterrupt:
+            _say(known)
+    return 1 if "--detailed-exitcode" in arguments else known.exit_code  # 2 means steps to run
+
+
+def _say(error: AutosparseError) -> None:
+    for message, hint in error.problems:
+        say_error(message, hint)
+    if isinstance(error, SpecError) and len(error.errors) > 1:
+        say(error.summary)
+
+
+def _stopped(error: BaseException, code: int) -> int:
+    if code == 130 and not isinstance(error, SystemExit):  # a command that exits has printed more about it
         say("stopped")
-        sys.exit(130)
-    except Terminated:
-        sys.exit(143)
-    except BrokenPipeError:  # the reader of the pipe exited
-        _discard_output()
-        sys.exit(1)
-    except OSError as error:  # such as a full disk behind stdout
-        if "--debug" in arguments:
-            raise
-        _discard_output()
-        say(f"error: {error.filename or 'the output'} cannot be written or read: {error.strerror}")
-        sys.exit(1 if detailed else MissingRequirement.exit_code)
+    return code
+
+
+def _known(error: BaseException, arguments: list[str]) -> AutosparseError:
+    # The error of autosparse that stands for any error.
+    match error:
+        case AutosparseError():
+            return error
+        case _MISUSE():
+            return UsageError(*misuse(error, arguments))
+        case _ if is_out_of_memory(error):
+            return out_of_memory("the command", error)
+        case ImportError():
+            return MissingRequirement(f"a library cannot be imported: {in_short(error)}", "install it again")
+        case UnicodeEncodeError() if any("\ud800" <= char <= "\udfff" for char in error.object):
+            return UsageError(f"a name holds {error.object[error.start]!a}, which is not text", "rename it in UTF-8")
+        case OSError():  # such as a full disk behind stdout
+            _discard_output()
+            return MissingRequirement(f"{error.filename or 'the output'} cannot be written or read: {reason_of(error)}")
+    return internal(error)
 
 
 def _discard_output() -> None:
     # Python flushes stdout's buffer at exit, which would fail again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError, ValueError, AttributeError):  # no stdout, or none with a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from autosparse.console.format import notes, plain, show_text
 from autosparse.cost.disk import check_disk
 from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted
-from autosparse.errors import MissingRequirement, UsageError
+from autosparse.errors import MissingRequirement, Terminated, UsageError
 from autosparse.packaged import __version__
 from autosparse.plan.compile import named_user_code
 from autosparse.plan.saved import check_unmoved, read_plan, spec_of
@@ -158,13 +159,25 @@ def refuse_plan(path: Path) -> None:
         raise UsageError(f"{path} is a saved plan, not a spec", f"`autosparse run {shell_word(path)}` runs it")
 
 
-class Terminated(BaseException):
-    """SIGTERM from the system."""
+class Stop:
+    """Handler of SIGINT and SIGTERM: raises KeyboardInterrupt and Terminated, and remembers the signal.
 
+    Libraries replace the exception: pydantic raises a SchemaError where Ctrl-C interrupts the building of a model.
+    """
 
-def terminate(number: int, frame: FrameType | None) -> None:
-    """Handle SIGTERM: stop as on Ctrl-C, with another exit code."""
-    raise Terminated
+    def __init__(self) -> None:
+        self.code = 0
+
+    def watch(self) -> None:
+        """Handle the signals from now on, except those that the parent process ignores, as `nohup` does."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Stop the command."""
+        self.code = 128 + number
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from autosparse.console.compare import in_words, show_compared, show_study
 from autosparse.console.format import show_table, show_text
 from autosparse.console.progress import follow
 from autosparse.cost.fitted import Fitted
-from autosparse.errors import AutosparseError, Problem, SpecError, StepError, UsageError
+from autosparse.errors import AutosparseError, InternalError, Problem, SpecError, StepError, UsageError
 from autosparse.execute import Execution, Note, Outcome
 from autosparse.plan.model import Plan
 from autosparse.plan.status import statuses
@@ -147,7 +147,9 @@ class _Failures:
     def check(self) -> None:
         """Raise one StepError for all failures, if any."""
         if self.errors:
-            raise StepError.of(self.problems) from ExceptionGroup("steps failed", [*self.errors.values()])
+            errors = [*self.errors.values()]
+            kind = InternalError if any(isinstance(error, InternalError) for error in errors) else StepError
+            raise kind.of(self.problems) from ExceptionGroup("steps failed", errors)
 
 
 def _run(variants: Sequence[_Variant], store: Store, failures: _Failures, split: str, *, quiet: bool) -> list[Level]:

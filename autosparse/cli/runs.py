@@ -63,7 +63,7 @@ def report(
     if json_:
         show_json(shown.json())
     elif html is not None:
-        _write({html: report_page(shown, spec_text_of(chosen)).encode()})
+        _write({html: report_page(shown, spec_text_of(chosen)).encode("utf-8", "replace")})
     elif svg is not None:
         _write({svg / name: content for name, content in plot_files(shown, "svg").items()})
     elif png is not None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, TypeAlias
 
 from annotated_types import Ge, Le, MinLen
 
+from autosparse.borders import border, in_short, is_out_of_memory, out_of_memory
 from autosparse.datasets.labels import class_name
-from autosparse.errors import MissingData, UsageError
+from autosparse.errors import AutosparseError, MissingData, UsageError
 from autosparse.lazy_torch import numpy
 from autosparse.registry import Registry, suggestion
 from autosparse.text import listed
@@ -185,7 +187,8 @@ def choose_part(pool: Pool, part: Part, name: str) -> Source:
     def load() -> Splits:
         if (absent := pool.missing()) is not None and not pool.fetches:
             raise MissingData(*absent)
-        return _split(pool, part, numbers, validation, test, name)
+        with _reading(name):
+            return _split(pool, part, numbers, validation, test, name)
 
     return Source(
         identity={**pool.identity, **split, "order": "pcg64-0", **{k: v for k, v in chosen.items() if v is not None}},
@@ -312,4 +315,17 @@ def open_source(name: str, options: Mapping[str, Any]) -> Source:
     """
     entry = datasets[name]
     given, shared = entry.apart(options)
-    return choose_part(entry.function(**given), Part(**shared), name)
+    with _reading(name):
+        pool = entry.function(**given)
+    return choose_part(pool, Part(**shared), name)
+
+
+def _reading(name: str) -> AbstractContextManager[None]:
+    # Files of datasets may hold anything, and their libraries raise anything about it.
+    def refuse(error: BaseException) -> AutosparseError:
+        if is_out_of_memory(error):
+            return out_of_memory(f"reading dataset {name}", error)
+        kind = MissingData if isinstance(error, OSError) else UsageError
+        return kind(f"dataset {name} cannot be read: {in_short(error)}", "`autosparse --debug` shows all of it")
+
+    return border(refuse)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from autosparse.borders import expand
 from autosparse.datasets._base import Pool, Problem, Split, datasets
 from autosparse.datasets.decode import array_split
 from autosparse.datasets.image_folder import files_split, images_by_class
@@ -78,7 +79,7 @@ class _Published:
         """Register the set under its name."""
 
         def published(*, root: Root = _ROOT, download: Download = False) -> Pool:
-            return self._pool(Path(root).expanduser(), download=download)
+            return self._pool(expand(root), download=download)
 
         published.__doc__ = self.help
         datasets.register(name=self.dataset, validation=5000)(published)
@@ -211,7 +212,7 @@ for _published in (_MNIST, _FASHION, _CIFAR10, _CIFAR100, _SVHN):
 @datasets.register(validation=10_000)
 def tiny_imagenet(*, root: TinyRoot = _ROOT, download: Download = False) -> Pool:
     """Tiny ImageNet: 110,000 photographs of 64 x 64 pixels in 200 classes; its validation images are tested on."""
-    folder = Path(root).expanduser()
+    folder = expand(root)
     base = folder / _TINY
 
     def missing() -> Problem | None:

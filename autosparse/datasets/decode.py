@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from autosparse.backends import usable_cores
+from autosparse.borders import first_line
 from autosparse.datasets._base import Array, Split
 from autosparse.errors import AutosparseError, MissingData, StepError, UsageError
 from autosparse.lazy_torch import numpy
@@ -157,8 +157,8 @@ def decoded(name: str, data: bytes, channels: int, size: int | None) -> tuple[st
     except UnidentifiedImageError:
         what = "its image format is unknown" if data else "it is empty"
         raise StepError(f"{name} cannot be decoded: {what}", f"{_REMEDY}; {_SCAN}") from None
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
-        reason = str(error).rstrip(".")
+    except Exception as error:  # decoders raise any type
+        reason = (first_line(error) or type(error).__name__).rstrip(".")
         raise StepError(f"{name} cannot be decoded: {reason}", f"{_REMEDY}; {_SCAN}") from error
     return mode, _array(converted if size is None else _fit(converted, size))
 
@@ -181,7 +181,7 @@ def _upright(picture: Any) -> Any:
     picture.load()  # Pillow rotates TIFF files while loading
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    except (struct.error, KeyError, SyntaxError, TypeError, ValueError):  # damaged EXIF data: no orientation
+    except Exception:  # damaged EXIF data: no orientation
         return picture
     turn = _TURNS.get(orientation)
     return picture if turn is None else picture.transpose(turn)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from autosparse.backends import usable_cores
+from autosparse.borders import expand
 from autosparse.datasets._base import Pool, Split, datasets
 from autosparse.datasets.decode import encoded_split, shape_of
 from autosparse.datasets.labels import class_name
@@ -38,7 +39,7 @@ def image_folder(
     channels: Annotated[Literal[1, 3], "1 for grey, 3 for colour"] = 3,
 ) -> Pool:
     """Your folder of images, one subdirectory per class; subdirectories train, val and test are its splits."""
-    folder = Path(root).expanduser()
+    folder = expand(root)
     layout = read_layout(folder)
     parts, reading = dict(layout.parts), layout.reading
     if not parts:

@@ -167,5 +167,5 @@ def features_of(schema: Any, file: Path) -> Mapping[str, Any]:
     try:
         features = json.loads(about).get("info", {}).get("features") or {}
         return {column: feature for column, feature in features.items() if isinstance(feature, dict)}
-    except (ValueError, AttributeError):
+    except Exception:  # no JSON, another form, or too deep for the reader
         raise UsageError(f"the `huggingface` metadata of {file} is damaged", "write the file without it") from None

@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 
 from autosparse.backends import usable_cores
+from autosparse.borders import expand, first_line, optional
 from autosparse.datasets._base import Pool, Split, datasets
 from autosparse.datasets.decode import encoded_split, shape_of
 from autosparse.datasets.labels import IMAGE, LABEL, Classes, classes_of, features_of, hardly_repeats
-from autosparse.errors import MissingData, MissingExtra, UsageError
+from autosparse.errors import MissingData, UsageError
 from autosparse.lazy_torch import numpy
 from autosparse.registry import FilePath
 from autosparse.store import contents, digest
@@ -113,10 +114,8 @@ class _Table:
 
 
 def _arrow() -> Any:
-    try:
+    with optional("pyarrow", "dataset `parquet`", "'autosparse[data]'"):
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtra("Parquet files need pyarrow", "run `pip install 'autosparse[data]'`") from error
     return pyarrow.parquet
 
 
@@ -124,15 +123,15 @@ def _opened(file: Path) -> Any:
     arrow = _arrow()
     try:
         return arrow.ParquetFile(file)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file} is not a Parquet file: {error}") from error
+    except Exception as error:  # Arrow raises any type
+        raise UsageError(f"{file} is not a Parquet file: {first_line(error)}") from error
 
 
 def _files(patterns: Sequence[str]) -> dict[Path, str | None]:
     # File -> purpose, sorted by name; files without a purpose are training files.
     files: dict[Path, None] = {}
     for pattern in patterns:
-        path = Path(pattern).expanduser().absolute()
+        path = expand(pattern).absolute()
         if path.is_dir():
             names = [file for file in _below(path) if file.suffix == ".parquet"]
         else:
@@ -233,7 +232,7 @@ def _path(file: Path, name: str | bytes) -> Path:
 
 def _unnamed(patterns: Sequence[str], purposes: Mapping[Path, str | None]) -> list[str]:
     # Files below a named folder that are not read, and files read as training images by default.
-    folders = [folder for pattern in patterns if (folder := Path(pattern).expanduser()).is_dir()]
+    folders = [folder for pattern in patterns if (folder := expand(pattern)).is_dir()]
     others = [file for folder in folders for file in _below(folder) if file.suffix != ".parquet"]
     others = [file for file in others if file.suffix.lower() in (".parq", ".pq", ".parquet")]
     warnings = [f"left out: {listed(others, 3)}; names of Parquet files end in `.parquet`"] if others else []

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.backends import Event, Failed, Finished, Note, Observer, Started, Waiting
+from autosparse.borders import in_short
 from autosparse.execute.outcome import with_skipped
-from autosparse.foreign_code import in_short
 from autosparse.steps import Metrics
 from autosparse.text import visible
 from autosparse.trackers import Followed, Tracker, trackers
@@ -91,7 +91,7 @@ class Tracking:
         for name, options in self._choices:
             try:
                 self._open.append((name, trackers[name].function(self._followed, **options)))
-            except Exception as error:  # an error of another program is no reason to stop a run
+            except (Exception, SystemExit) as error:  # another program's error is no reason to stop a run
                 self._disable(name, error)
         return self
 
@@ -121,11 +121,11 @@ class Tracking:
             name, tracker = one
             try:
                 call(tracker)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 self._open.remove(one)
                 self._disable(name, error)
 
-    def _disable(self, name: str, error: Exception) -> None:
+    def _disable(self, name: str, error: BaseException) -> None:
         missing = isinstance(error, ModuleNotFoundError)
         hint = "; `pip install 'autosparse[track]'` installs it" if missing else ""
         self._note(f"tracker `{name}` is disabled: {in_short(error)}{hint}")

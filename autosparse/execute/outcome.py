@@ -8,16 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from autosparse.borders import border, in_short
 from autosparse.errors import (
     AutosparseError,
     DamagedArtifact,
     DamagedFile,
     Diverged,
+    InternalError,
     MissingRequirement,
     StepError,
     UsageError,
 )
-from autosparse.foreign_code import in_short, location_of
+from autosparse.foreign_code import internal, is_ours, location_of
 from autosparse.plan.model import Plan, Step
 from autosparse.plan.status import Status
 from autosparse.store import FREE_SPACE, Store, digest, is_full, open_index
@@ -29,22 +31,29 @@ def failures_of(step: Step) -> Iterator[None]:
 
     Raises other errors of the program unchanged, such as missing data: they concern more than this step.
     """
+
+    def refuse(error: BaseException) -> AutosparseError:  # models and data may be a user's code
+        if is_ours(error):
+            return internal(error, step.name)
+        if isinstance(error, OSError) and is_full(error):  # every other step would fail as well
+            where = error.filename or "a temporary file"
+            text = f"step `{step.name}` stopped: {where} cannot be written: {error.strerror or error}"
+            return MissingRequirement(text, FREE_SPACE)
+        hint = "what finished before it is kept; `--debug` shows where it failed"
+        location = location_of(error)
+        return _failed(step, StepError, f"{f'{location}: ' if location else ''}{in_short(error)}", hint)
+
     try:
-        yield
+        with border(refuse):
+            yield
     except StepError as error:
+        if error.step:
+            raise
         raise _failed(step, type(error), error.message, error.hint) from error
     except AutosparseError as error:
         if isinstance(error, UsageError | DamagedFile):
             error.step = step.name
         raise
-    except Exception as error:  # models and data may be a user's code
-        if isinstance(error, OSError) and is_full(error):  # every other step would fail as well
-            where = error.filename or "a temporary file"
-            text = f"step `{step.name}` stopped: {where} cannot be written: {error.strerror or error}"
-            raise MissingRequirement(text, FREE_SPACE) from error
-        hint = "what finished before it is kept; `--debug` shows where it failed"
-        location = location_of(error)
-        raise _failed(step, StepError, f"{f'{location}: ' if location else ''}{in_short(error)}", hint) from error
 
 
 def release(error: BaseException) -> None:
@@ -132,7 +141,8 @@ class Outcome:
             raise errors[0]
         if errors:
             cause = errors[0] if len(errors) == 1 else ExceptionGroup("steps failed", errors)
-            raise StepError.of(self.problems()) from cause
+            is_bug = any(isinstance(error, InternalError) for error in errors)
+            raise (InternalError if is_bug else StepError).of(self.problems()) from cause
 
 
 def with_skipped(message: str, number: int) -> str:

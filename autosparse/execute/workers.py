@@ -14,14 +14,16 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from autosparse.backends import Emit, Event, Placement, Progress, Raised, Started, local
-from autosparse.errors import AutosparseError, StepError
+from autosparse.borders import border
+from autosparse.errors import AutosparseError, StepError, Terminated
 from autosparse.execute.step_runner import StepRunner
+from autosparse.foreign_code import internal
 from autosparse.lazy_torch import yield_cores
 from autosparse.plan.compile import compile_plan
 from autosparse.plan.model import Plan
@@ -85,16 +87,18 @@ def serve(run: Connection, order: Order) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the run decides
     signal.signal(signal.SIGTERM, _end)
     try:
-        runner = _runner(order, Relay(run.send))
+        with border(internal):
+            runner = _runner(order, Relay(run.send))
         while name := run.recv():
             try:
-                runner.run(runner.plan.steps[name])
+                with border(partial(internal, step=name)):
+                    runner.run(runner.plan.steps[name])
             except AutosparseError as error:
                 if not error.step:
                     raise
                 run.send(Raised(error))
             run.send(Idle())
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+    except (EOFError, BrokenPipeError, ConnectionResetError, Terminated):
         pass  # the run is gone
     except AutosparseError as error:
         with suppress(OSError):  # an event in the middle of a step may have shown that the run is gone
@@ -123,7 +127,7 @@ def _runner(order: Order, relay: Relay) -> StepRunner:
 
 
 def _end(*_: object) -> None:
-    raise SystemExit  # so that the draft of the running step is deleted
+    raise Terminated  # so that the draft of the running step is deleted
 
 
 class Workers:

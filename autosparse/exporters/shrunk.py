@@ -7,12 +7,11 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
+from autosparse.borders import first_line, optional
 from autosparse.core.graph.shrink import resize
 from autosparse.core.graph.shrink import shrink as without_dead
 from autosparse.core.weights import load_state, state_of
-from autosparse.errors import MissingExtra
 from autosparse.exporters._base import Model, Runtime, exporters
-from autosparse.foreign_code import first_line
 from autosparse.lazy_torch import torch
 from autosparse.store import dump_tensors, load_tensors
 
@@ -54,10 +53,8 @@ def shrunk(model: Model) -> dict[str, bytes]:
 
 def run_onnx(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tensor]:
     """Return the model in onnxruntime, on a CPU, with torch's thread count. Raises ValueError for bad bytes."""
-    try:
+    with _importing():
         import onnxruntime
-    except ImportError as error:
-        raise _missing() from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
@@ -85,10 +82,8 @@ def dense_onnx(model: Model) -> dict[str, bytes]:
 )
 def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     """`model.onnx`: for onnxruntime, without dead channels; input `images`, output `logits`, any number of images."""
-    try:
+    with _importing():
         import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise _missing() from error
     nowhere = io.StringIO()  # torch.onnx prints progress to stdout, which is for results
     with (
         _recorded(model, shrink, "torch.onnx does not export it") as (network, images, shapes),
@@ -160,5 +155,5 @@ def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.
         raise ValueError(f"{problem}: {first_line(error)}") from error
 
 
-def _missing() -> MissingExtra:
-    return MissingExtra("format `onnx` needs onnxscript and onnxruntime", "run `pip install 'autosparse[onnx]'`")
+def _importing() -> contextlib.AbstractContextManager[None]:
+    return optional("onnxscript and onnxruntime", "format `onnx`", "'autosparse[onnx]'")

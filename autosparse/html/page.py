@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autosparse.errors import MissingExtra
+from autosparse.borders import optional
 from autosparse.html.theme import colour_variables, svg_rules
 from autosparse.packaged import __version__
 from autosparse.report import cells, speeds
@@ -107,12 +107,10 @@ def report_page(report: Report, spec: str = "") -> str:
 
 
 def _charts() -> tuple[Any, Any, Any]:
-    try:
+    with optional("vl_convert and altair", "a plot", "'autosparse[plots]'"):
         import vl_convert  # noqa: F401
 
         from autosparse.html import charts, effort_charts, frontier_charts
-    except ImportError as error:
-        raise MissingExtra("plots need altair and vl-convert", "run `pip install 'autosparse[plots]'`") from error
     return charts, frontier_charts, effort_charts
 
 

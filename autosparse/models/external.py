@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from importlib import metadata
 from typing import Any
 
-from autosparse.errors import MissingExtra, UsageError
+from autosparse.borders import border, in_short, is_out_of_memory, optional, out_of_memory
+from autosparse.errors import UsageError
 from autosparse.lazy_torch import torch
 from autosparse.models._base import Shape, models
 from autosparse.models.facts import fits, structure_of
@@ -20,7 +22,8 @@ def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) ->
     try:
         version = metadata.version(name.partition(":")[0])
     except metadata.PackageNotFoundError as error:
-        raise _missing(name) from error
+        with _importing(name):
+            raise error
     build = partial(models[name].function, shape, classes, **options)
     with fits(name, shape):
         structure_of(name, build, [name, options, version], shape, classes, device="meta")
@@ -30,31 +33,23 @@ def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) ->
 @models.register(name="timm:NAME", pattern=r"timm:[A-Za-z0-9_.]+", identify=_identify)
 def timm_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
     """Network of timm, such as `timm:resnet26`; options are its own (needs `autosparse[timm]`)."""
-    try:
+    with _importing(name):
         import timm
-    except ImportError as error:
-        raise _missing(name) from error
     wanted = name.removeprefix("timm:")
     if not timm.is_model(wanted):
         raise _unknown(name, timm.list_models(), "timm.list_models()")
-    try:
+    with _building(name, "timm's `create_model`"):
         made: torch.nn.Module = timm.create_model(
             wanted, pretrained=False, num_classes=classes, in_chans=shape[0], **options
         )
-    except NotImplementedError:  # no fault of the request: the "meta" device lacks an operation
-        raise
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{name} cannot be built: {error}", "options are those of timm's `create_model`") from error
     return made
 
 
 @models.register(name="torchvision:NAME", pattern=r"torchvision:[A-Za-z0-9_]+", identify=_identify)
 def torchvision_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
     """Classification network of torchvision, such as `torchvision:vgg16_bn`; options are its own."""
-    try:
+    with _importing(name):
         import torchvision.models
-    except ImportError as error:
-        raise _missing(name) from error
     wanted = name.removeprefix("torchvision:")
     known = torchvision.models.list_models(module=torchvision.models)
     if wanted not in known:
@@ -64,10 +59,8 @@ def torchvision_network(name: str, shape: Shape, classes: int, **options: Any) -
             f"{name} takes images of 3 channels but the dataset's have {shape[0]}",
             "set `dataset.channels: 3` where the dataset has it, or take a network of autosparse",
         )
-    try:
+    with _building(name, "torchvision's function"):
         made: torch.nn.Module = torchvision.models.get_model(wanted, weights=None, num_classes=classes, **options)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{name} cannot be built: {error}", "options are those of torchvision's function") from error
     return made
 
 
@@ -86,10 +79,20 @@ def own_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.
     return call(name, load_factory(name), shape, classes, **options)  # type: ignore[no-any-return]
 
 
-def _missing(name: str) -> MissingExtra:
+def _importing(name: str) -> AbstractContextManager[None]:
     library = name.partition(":")[0]
-    package = {"timm": "'autosparse[timm]'"}.get(library, library)
-    return MissingExtra(f"{name} needs {library}, which is not installed", f"run `pip install {package}`")
+    return optional(library, name, {"timm": "'autosparse[timm]'"}.get(library, library))
+
+
+def _building(name: str, taker: str) -> AbstractContextManager[None]:
+    def refuse(error: BaseException) -> BaseException:
+        if isinstance(error, NotImplementedError):  # no fault of the request: the "meta" device lacks an operation
+            return error
+        if is_out_of_memory(error):
+            return out_of_memory(name, error)
+        return UsageError(f"{name} cannot be built: {in_short(error)}", f"options are those of {taker}")
+
+    return border(refuse)
 
 
 def _unknown(name: str, known: Sequence[str], listing: str) -> UsageError:

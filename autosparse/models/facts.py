@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.backends import available_memory
+from autosparse.borders import border, in_short, is_out_of_memory, out_of_memory
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import describe_layers, explain_unprunable, in_mode, prunable_weights, state_of, total_of
 from autosparse.errors import AutosparseError, FitError, UsageError
-from autosparse.foreign_code import first_line
 from autosparse.lazy_torch import torch
 from autosparse.models._base import Shape, build_model
 from autosparse.store import Store, digest
@@ -127,25 +127,36 @@ def trace_network(identity: str, name: str, options: Mapping[str, Any], shape: S
             with torch.device("meta"), _nothing_drawn():
                 network = build_model(name, options, shape, classes)
                 facts = _trace(identity, network, shape) if _on_paper(network, shape) else None
-        except AutosparseError:
+        except FitError:
             raise
         except Exception:  # some networks read their weights or activations, which have no numbers here
             facts = None
         if facts is None:
-            _check_memory(name, network)
+            _check_memory(label(name), network)
             facts = _trace(identity, build_model(name, options, shape, classes), shape)
     return facts
 
 
-def _check_memory(name: str, network: torch.nn.Module | None) -> None:
+def _check_memory(label: str, network: Any) -> None:
     # Raise FitError for a network above the memory, as far as torch can count it on the meta device.
-    need = 4 * total_of(dict(network.named_parameters())) if network is not None else 0
+    need = 4 * total_of(dict(network.named_parameters())) if isinstance(network, torch.nn.Module) else 0
     if need > (memory := available_memory()):
         sizes = f"{need / 2**30:,.1f} GiB, above {memory / 2**30:.1f} GiB of memory"
         raise FitError(
-            f"the weights of model `{label(name)}` take {sizes}",
+            f"the weights of model `{label}` take {sizes}",
             "choose a smaller network or a machine with more memory",
         )
+
+
+def _refuse_large(label: str, build: Callable[[], torch.nn.Module]) -> None:
+    # Count the weights before they take memory; a network that has no numbers to count is built as it is.
+    try:
+        with torch.device("meta"), _nothing_drawn():
+            _check_memory(label, build())
+    except FitError:
+        raise
+    except Exception:
+        return
 
 
 def _on_paper(network: Any, shape: Shape) -> bool:
@@ -219,6 +230,8 @@ def structure_of(
     if (known := store.recall(memory)) is not None:
         return str(known)
     with seeded(0):
+        if device != "meta":
+            _refuse_large(label, build)
         try:
             with torch.device(device):
                 network = build()
@@ -234,17 +247,22 @@ def structure_of(
 
 @contextmanager
 def fits(label: str, shape: Shape) -> Iterator[None]:
-    """Turn any error of a library's network on images of `shape` into a UsageError that names the shape."""
-    try:
-        yield
-    except AutosparseError:
-        raise
-    except Exception as error:  # networks assert, index and reshape: any type of error
-        size = " x ".join(map(str, shape))
-        raise UsageError(
-            f"model `{label}` does not take images of {size}: {type(error).__name__}: {first_line(error)}",
+    """Turn any error of a library's network on images of `shape` into a UsageError that names the shape.
+
+    Out of memory, it becomes a FitError.
+    """
+    size = " x ".join(map(str, shape))
+
+    def refuse(error: BaseException) -> AutosparseError:  # networks assert, index and reshape: any type of error
+        if is_out_of_memory(error):
+            return out_of_memory(f"model `{label}` on images of {size}", error)
+        return UsageError(
+            f"model `{label}` does not take images of {size}: {in_short(error)}",
             "give the images' size as its option (`image_size`, `img_size`), or scale them: `dataset.size: 224`",
-        ) from error
+        )
+
+    with border(refuse):
+        yield
 
 
 def check_network(label: str, network: Any, shape: Shape, classes: int) -> None:

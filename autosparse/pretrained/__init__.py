@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autosparse.borders import expand
 from autosparse.errors import UsageError
 
 DEFAULT = "cifar-v1"
@@ -27,7 +28,4 @@ def locate_scorer(scorer: str | Path) -> Path:
         raise UsageError(f"{what}, but this is {scorer!r}", f"such as {DEFAULT}")
     if isinstance(scorer, str) and scorer in (known := pretrained_scorers()):
         return known[scorer]
-    try:
-        return Path(scorer).expanduser()
-    except RuntimeError as error:  # ~nobody
-        raise UsageError(f"{scorer} cannot be found: {error}") from None
+    return expand(scorer)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -81,7 +83,7 @@ def spec_text_of(run: Run) -> str:
     """Return the spec of a run as its user wrote it, or an empty text for a run without a file."""
     try:
         return (run.folder / _SPEC).read_text(encoding="utf-8")
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # such as bytes that are no text
         return ""
 
 
@@ -129,8 +131,9 @@ def find_run(named: str | None) -> Run:
             raise UsageError("no finished run in this directory", "run `autosparse run`, or name a run folder")
         return finished[-1]
     for folder in (Path(named), RUNS / named):
-        if (folder / _PLAN).is_file():
-            return _run(folder)
+        with suppress(OSError):  # a name that no file can have
+            if (folder / _PLAN).is_file():
+                return _run(folder)
     raise UsageError(f"no run `{named}`", "run `autosparse runs` to see those of this directory")
 
 
@@ -167,27 +170,39 @@ def remove_folder(folder: Path) -> None:
 
 def _run(folder: Path) -> Run:
     known, report, problem = _load(folder / _TAGS), None, "it has not finished"
-    if (folder / _REPORT).exists():
-        report, problem = _read_report(_load(folder / _REPORT))
+    if os.path.lexists(folder / _REPORT):
+        report, problem = _read_report(folder / _REPORT)
     return Run(folder, report, problem, tuple(map(str, known)) if isinstance(known, list) else ())
 
 
-def _read_report(value: Any) -> tuple[Report | None, str]:
+def _read_report(path: Path) -> tuple[Report | None, str]:
     # The report, or the reason why there is none.
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return None, f"its {_REPORT} cannot be read: {error.strerror}"
+    except Exception:  # no text, no JSON, or too deep for the reader
+        return None, f"its {_REPORT} is damaged"
     other = f"its {_REPORT} was written by another version of autosparse"
     version = value.get("schema_version") if isinstance(value, dict) else None
     if isinstance(version, int) and version != SCHEMA_VERSION:
         return None, other
     try:
-        return Report.of(value), ""
+        report = Report.of(value)
+        columns_of(report), rows_of(report)  # as commands over several runs read it
+        return report, ""
     except ValidationError as error:
         absent = version == SCHEMA_VERSION and all(one["type"] == "missing" for one in error.errors())
         return None, other if absent else f"its {_REPORT} is damaged"
+    except Exception:  # a report of the right form that contradicts itself
+        return None, f"its {_REPORT} is damaged"
 
 
 def _time(folder: Path) -> float:
-    path = folder / _REPORT
-    return (path if path.exists() else folder / _PLAN).stat().st_mtime
+    for path in (folder / _REPORT, folder / _PLAN):
+        with suppress(OSError):  # absent, a broken link, or removed meanwhile
+            return path.stat().st_mtime
+    return 0.0
 
 
 def _numbered(name: str) -> dict[int, Path]:
@@ -210,7 +225,7 @@ def _make(name: str) -> Path:
 def _load(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except Exception:  # absent, unreadable, no JSON, or too deep for the reader
         return None
 
 
@@ -225,7 +240,8 @@ def _save(path: Path, value: Any) -> None:
 
 def write_file(path: Path, content: bytes | str) -> None:
     """Write a file atomically; an existing one with the same bytes stays untouched."""
-    data = content.encode() if isinstance(content, str) else content
+    # Bytes of file names that are no text become escapes, which JSON reads.
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     if not path.is_file() or path.read_bytes() != data:
         with drafted(path) as draft:
             draft.write_bytes(data)

@@ -20,6 +20,7 @@ from autosparse.errors import Problem, SpecError
 Path: TypeAlias = "tuple[str | int, ...]"
 
 _LARGEST, _DEEPEST, _MOST_VALUES, _MOST_PROBLEMS = 2**20, 64, 100_000, 100
+_BITS = 1024  # of the smallest whole number above all floats
 _INTEGER = re.compile(r"[-+]?[0-9]{1,300}|0o[0-7]{1,300}|0x[0-9a-fA-F]{1,300}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
@@ -168,7 +169,8 @@ def parse_scalar(text: str) -> Any:
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        number = int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        return number if number.bit_length() < _BITS else Rejected(text=text[:40])
     if _FLOAT.fullmatch(text) and not math.isinf(float(text)):
         return float(text)
     if _NOT_FINITE.fullmatch(text) or _FLOAT.fullmatch(text):

@@ -6,11 +6,13 @@ import codecs
 import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
 from autosparse import user_code
+from autosparse.borders import border, expand, in_short, reason_of, shown_path
 from autosparse.datasets import datasets
 from autosparse.errors import Problem, SpecError, UsageError
 from autosparse.models import models
@@ -25,7 +27,7 @@ from autosparse.store import Store, digest
 
 FILE = "autosparse.yaml"
 
-_MOST_VARIED = 500
+_MOST_VARIED, _MOST_BASES = 500, 64
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,9 @@ def find_spec(named: str | None, store: Store) -> SpecPath:
             return SpecPath(known[path.stem], f"{named} is not here; using the bundled spec of that name")
         return SpecPath(path, None)
     if variable := os.environ.get("AUTOSPARSE_SPEC"):
-        if not FilePath(variable).is_file():
-            raise UsageError(f"`AUTOSPARSE_SPEC` names {variable}, which is not a file")
-        return SpecPath(FilePath(variable), "it is in `AUTOSPARSE_SPEC`")
+        if not (path := expand(variable)).is_file():
+            raise UsageError(f"`AUTOSPARSE_SPEC` names {shown_path(path)}, which is not a file")
+        return SpecPath(path, "it is in `AUTOSPARSE_SPEC`")
     last = store.recall(_memory_key())
     if isinstance(last, str) and FilePath(last).is_file():
         path = FilePath(os.path.relpath(last) if FilePath(last).is_relative_to(FilePath.cwd()) else last)
@@ -121,11 +123,24 @@ def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence
         >>> loaded.name, loaded.spec.training.epochs
         ('snip', 2)
     """
-    document = _read(path, ())
+    with _total(str(path)):
+        document = _read(path, ())
     for override in overrides:
-        apply_override(document, override)
+        with _total(f"--set {override}"):
+            apply_override(document, override)
     if budget:
-        apply_budget(document, budget)
+        with _total(" ".join(map(budget_option, budget))):
+            apply_budget(document, budget)
+    with _total(str(path)):
+        return _loaded(document, path, overrides, budget)
+
+
+def _total(name: str) -> AbstractContextManager[None]:
+    # Any error in a spec is one of its file or option, also one that no rule expects.
+    return border(lambda error: SpecError(Problem(f"the spec cannot be read: {in_short(error)}", file=name)))
+
+
+def _loaded(document: Document, path: FilePath, overrides: Sequence[str], budget: Sequence[str]) -> LoadedSpec:
     problems = [*document.problems, *_second_values(document), *_varied_values(document)]
     written = [text for _, text, _ in texts(document.data)]
     _make_absolute(document)
@@ -192,7 +207,8 @@ def _with_value(
 
 def parse_list(text: str, name: str) -> list[Any]:
     """Return the values of `a, b, c`, each in YAML; the brackets are optional. Raises SpecError."""
-    values: list[Any] = parse_value(f"list: [{text}]", name)["list"]
+    with _total(name):
+        values: list[Any] = parse_value(f"list: [{text}]", name)["list"]
     if len(values) == 1 and isinstance(values[0], list):
         values = values[0]
     if not values:
@@ -203,7 +219,8 @@ def parse_list(text: str, name: str) -> list[Any]:
 def take_spec(data: Mapping[str, Any], name: str, relative: frozenset[str] = frozenset()) -> LoadedSpec:
     """Validate a spec from plain data, such as a resolved one; its paths stay unchanged."""
     document = Document(data)
-    return LoadedSpec(_validate(document), name, None, document, relative)
+    with _total(name):
+        return LoadedSpec(_validate(document), name, None, document, relative)
 
 
 def _validate(document: Document, problems: Iterable[Problem] = (), options: Sequence[str] = ()) -> Spec:
@@ -222,13 +239,13 @@ def _read(path: FilePath, seen: tuple[FilePath, ...]) -> Document:
         raise UsageError(f"{path} is a folder", "name a spec file in it") from None
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist", "run `autosparse init` to write a spec") from None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode()
         mark = Mark(str(path), before.count("\n") + 1, len(before) - before.rfind("\n"))
         text = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
         raise SpecError(mark.problem(text, "save the file as UTF-8")) from None
+    except Exception as error:  # such as a null character in the path
+        raise UsageError(f"{shown_path(path)} cannot be read: {reason_of(error)}") from None
     document = parse_document(text, str(path))
     if not isinstance(document.data, dict):
         mark = document.values[()]
@@ -239,6 +256,8 @@ def _read(path: FilePath, seen: tuple[FilePath, ...]) -> Document:
 def _extended(document: Document, path: FilePath, seen: tuple[FilePath, ...]) -> Document:
     base, mark = document.data.pop("extends"), document.values[("extends",)]
     seen = (*seen, path.resolve())
+    if len(seen) > _MOST_BASES:
+        raise SpecError(mark.problem(f"`extends` goes through more than {_MOST_BASES} files"))
     for second in document.repeated:
         if second.path == ("extends",):
             try:
@@ -264,8 +283,8 @@ def _base(base: Any, mark: Mark, path: FilePath, seen: tuple[FilePath, ...]) -> 
     try:
         target = (path.parent / base).resolve()
         known = target.is_file()
-    except (OSError, ValueError) as error:  # too long, or with a null character
-        message = f"`extends` names {base[:40]!r}, which cannot be a path ({error})"
+    except Exception as error:  # too long, with a null character, or a link to itself
+        message = f"`extends` names {shown_path(base)}, which cannot be a path: {reason_of(error)}"
         raise SpecError(mark.problem(message)) from None
     if target in seen:
         raise SpecError(mark.problem(f"`extends` comes back to {base}"))

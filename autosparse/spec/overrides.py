@@ -14,6 +14,8 @@ from autosparse.spec.schema import Spec
 from autosparse.spec.section import Section
 from autosparse.text import quoted
 
+_DEEPEST = 64
+
 
 def apply_override(document: Document, override: str) -> None:
     """Set the value of `path.to.key=value`, or add a problem to the document."""
@@ -24,6 +26,8 @@ def apply_override(document: Document, override: str) -> None:
     elif not equals or not all(dotted.split(".")):
         message = "the option must be `path.to.key=value`"
         document.problems.append(mark.problem(message, "such as `--set training.epochs=5`"))
+    elif dotted.count(".") >= _DEEPEST:
+        document.problems.append(mark.problem(f"the path has more than {_DEEPEST} keys"))
     elif dotted == "extends":
         document.problems.append(mark.problem("`extends` is read from the file alone", "write it there"))
     else:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from itertools import count
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WrapValidator
 from pydantic_core import PydanticCustomError
 
+from autosparse.borders import expand
+from autosparse.errors import UsageError
 from autosparse.spec.budget import Budget
 from autosparse.spec.choices import (
     DatasetChoice,
@@ -49,8 +50,11 @@ def _no_boolean(value: Any) -> Any:
 
 
 def _store_location(value: str | None) -> str | None:
-    if value is None or re.match(r"[a-z][a-z0-9+.-]*://.", value) or Path(value).expanduser().is_absolute():
-        return value
+    try:
+        if value is None or re.match(r"[a-z][a-z0-9+.-]*://.", value) or expand(value).is_absolute():
+            return value
+    except UsageError as error:
+        raise refusal(f"names a path, but {error.message}") from None
     raise refusal(f"must be a URL such as s3://bucket/prefix or an absolute path but is {quoted(value)}")
 
 

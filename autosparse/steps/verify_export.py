@@ -24,6 +24,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from autosparse.backends import Placement
+from autosparse.borders import in_short
 from autosparse.core.images import Images
 from autosparse.core.torch_compat.memory_layout import lay_out
 from autosparse.core.torch_compat.random_state import seeded
@@ -238,8 +239,8 @@ def main() -> None:
         for line in sys.stdin:
             try:
                 answer = verifier.answer(json.loads(line))
-            except Exception as error:  # any error of a network's code
-                answer = {"error": f"{type(error).__name__}: {error}"}
+            except BaseException as error:  # any error of a network's code
+                answer = {"error": in_short(error)}
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
 

@@ -17,7 +17,8 @@ from autosparse.errors import MissingRequirement
 
 def canonical(value: Any) -> str:
     """Return JSON with sorted keys, no spaces and no NaN: equal values give equal texts on every machine."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode()  # bytes of file names that are no text become escapes
 
 
 def digest(value: Any) -> str:

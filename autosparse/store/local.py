@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
+from autosparse.borders import expand
 from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
 from autosparse.store.artifact import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign
 from autosparse.store.files import canonical, drafted, file_digest, flush, writing
@@ -67,7 +68,7 @@ class Store:
         import platformdirs
 
         named = os.environ.get("AUTOSPARSE_CACHE_DIR")
-        root = Path(named).expanduser().absolute() if named else Path(platformdirs.user_cache_dir("autosparse"))
+        root = expand(named).absolute() if named else Path(platformdirs.user_cache_dir("autosparse"))
         if root.exists() and not root.is_dir():
             raise MissingRequirement(f"the cache {root} is not a folder", "name a folder in `AUTOSPARSE_CACHE_DIR`")
         return cls(root)

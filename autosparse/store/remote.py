@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import BadZipFile
 
+from autosparse.borders import expand
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
 from autosparse.store.artifact import DESCRIPTOR, Artifact, check_named, read_descriptor, read_foreign
 from autosparse.store.files import canonical, drafted, file_digest, write_through
@@ -271,7 +272,7 @@ def _opened(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     if not _URL.match(url):  # a path, which may contain `::`
-        path = Path(url).expanduser().absolute()
+        path = expand(url).absolute()
         is_zip = path.suffix == ".zip" and path.is_file()
         try:
             return (filesystem("zip", fo=str(path)), "") if is_zip else (filesystem("file"), str(path).rstrip("/"))

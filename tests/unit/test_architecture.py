@@ -16,6 +16,7 @@ from autosparse.steps import operations
 PACKAGE = Path(autosparse.__file__).parent
 LAYERS = [
     {"errors", "lazy_torch", "packaged", "text"},
+    {"borders"},
     {"registry", "pretrained", "foreign_code"},
     {"core", "store", "backends"},
     {"user_code"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autosparse.foreign_code import first_line, in_short
+from autosparse.borders import first_line, in_short
 
 
 @pytest.mark.parametrize(

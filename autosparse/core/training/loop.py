@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from autosparse.borders import optional
 from autosparse.core.images import Images, batch_sizes, epoch
 from autosparse.core.torch_compat.memory_layout import flattened, in_shape, lay_out
 from autosparse.core.training.optimizers import Update, adam, sgd
@@ -140,12 +141,8 @@ def _kernels(
         return compiled(model)
     if masks is None or recipe.kernels == "dense" or images.labels.device.type != "cpu":
         return nullcontext(model)
-    try:
+    with optional("numba", "`training.kernels: sparse`", "'autosparse[sparse]'"):
         from autosparse.core.sparse.training import share_left, sparse_kernels
-    except ImportError as error:
-        raise MissingExtra(
-            "`training.kernels: sparse` needs numba", "run `pip install 'autosparse[sparse]'`"
-        ) from error
     example, _ = next(images.in_order(1))
     return sparse_kernels(model, masks) if share_left(model, masks, example) <= FEW else nullcontext(model)
 

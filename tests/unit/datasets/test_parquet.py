@@ -508,7 +508,7 @@ def test_without_pyarrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     hub(tmp_path)
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
 
-    with pytest.raises(MissingExtra, match="Parquet files need pyarrow") as caught:
+    with pytest.raises(MissingExtra, match="dataset `parquet` needs pyarrow") as caught:
         opened(str(tmp_path))
     assert 5 == caught.value.exit_code
     assert "run `pip install 'autosparse[data]'`" == caught.value.hint

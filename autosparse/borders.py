@@ -1,0 +1,102 @@
+"""Borders: files, texts and foreign code may raise anything, which becomes one error of autosparse, in one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from autosparse.errors import AutosparseError, FitError, MissingExtra, Terminated, UsageError
+from autosparse.text import quoted
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_EXHAUSTED = re.compile(
+    "DefaultCPUAllocator|can't allocate memory|not enough memory|Unable to allocate|Storage size calculation overflowed"
+)
+
+
+@contextmanager
+def border(refuse: Callable[[BaseException], BaseException]) -> Iterator[None]:
+    """Replace whatever is raised inside by the error that `refuse` returns for it, perhaps the same.
+
+    Errors of autosparse, Ctrl-C and SIGTERM pass unchanged. SystemExit and GeneratorExit do not: foreign code may raise
+    them, and would end the program with its exit code.
+    """
+    try:
+        yield
+    except (AutosparseError, KeyboardInterrupt, Terminated):
+        raise
+    except BaseException as error:
+        if (refused := refuse(error)) is error:
+            raise
+        raise refused from error
+
+
+@contextmanager
+def optional(library: str, purpose: str, install: str) -> Iterator[None]:
+    """Turn any error of importing an optional library into a MissingExtra, also that of a damaged installation.
+
+    `purpose` begins the message, such as "Parquet files"; `install` is the argument of `pip install`.
+    """
+
+    def missing(error: BaseException) -> MissingExtra:
+        hint = f"run `pip install {install}`"
+        if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in library.split(" and "):
+            return MissingExtra(f"{purpose} needs {library}, which is not installed", hint)
+        return MissingExtra(f"{purpose} needs {library}, which cannot be imported: {in_short(error)}", hint)
+
+    with border(missing):
+        yield
+
+
+def expand(path: str | Path) -> Path:
+    """Return a path with `~` expanded. Raises UsageError for a text that no file can have as its path."""
+
+    def refuse(error: BaseException) -> UsageError:
+        return UsageError(
+            f"{shown_path(path)} cannot be found: {getattr(error, 'strerror', None) or first_line(error)}"
+        )
+
+    with border(refuse):
+        expanded = Path(path).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            expanded.stat()
+        return expanded
+
+
+def shown_path(path: str | Path) -> str:
+    """Return a path for a message, in quotes and cut if it is long."""
+    text = str(path)
+    return text if len(text) <= 200 and text.isprintable() else quoted(text)
+
+
+def reason_of(error: BaseException) -> str:
+    """Return an error as a reason: the system's sentence, or else its type and message."""
+    return str(getattr(error, "strerror", None) or in_short(error))
+
+
+def in_short(error: BaseException) -> str:
+    """Return an error's type and the first line of its message."""
+    message = first_line(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without the colour codes of torch's exporters."""
+    with suppress(Exception):  # `__str__` of foreign errors may fail
+        return _COLOUR.sub("", str(error)).strip().partition("\n")[0]
+    return ""
+
+
+def out_of_memory(doing: str, error: BaseException) -> FitError:
+    """Return the error for memory that ran out; `doing` begins the message, such as "calling `build`"."""
+    hint = "choose a smaller network or fewer images, or a machine with more memory"
+    return FitError(f"{doing} takes more memory than there is: {in_short(error)}", hint)
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether Python, numpy or torch ran out of memory; torch's CPU allocator raises a plain RuntimeError."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError | OSError) and bool(_EXHAUSTED.search(str(error)))

@@ -1,0 +1,167 @@
+"""Borders: whatever is raised inside becomes one error of autosparse, in one line."""
+
+from __future__ import annotations
+
+import builtins
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autosparse.borders import border, expand, in_short, is_out_of_memory, optional
+from autosparse.errors import (
+    AutosparseError,
+    InternalError,
+    MissingExtra,
+    OwnCodeError,
+    StepError,
+    Terminated,
+    UsageError,
+)
+from autosparse.execute.outcome import failures_of
+from autosparse.foreign_code import foreign_code
+from autosparse.plan.model import Step
+from autosparse.text import size
+
+
+class OddError(BaseException):
+    """An error that cannot be printed."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
+@pytest.mark.parametrize(
+    "error", [TypeError(), SystemExit(0), GeneratorExit(), OddError(), StopIteration(), RecursionError(), MemoryError()]
+)
+def test_whatever_is_raised_is_replaced(error: BaseException) -> None:
+    """Exits as well, which would end the program with the exit code of foreign code."""
+    with pytest.raises(UsageError, match=type(error).__name__) as caught, border(lambda one: UsageError(in_short(one))):
+        raise error
+
+    assert error is caught.value.__cause__
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Terminated(), StepError("known")])
+def test_stops_and_known_errors_pass(error: BaseException) -> None:
+    """They are the same on the other side."""
+    with pytest.raises(type(error)) as caught, border(lambda one: UsageError(in_short(one))):
+        raise error
+
+    assert error is caught.value
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit(), OddError(), BaseException("odd")])
+def test_foreign_code_cannot_end_the_program(error: BaseException) -> None:
+    """An exit of a network is an error of its code."""
+    with (
+        pytest.raises(OwnCodeError, match=f"calling `Net` failed: {type(error).__name__}"),
+        foreign_code("calling `Net`"),
+    ):
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("~nosuchuser/x", "home directory"),
+        ("a\0b", "null"),
+        ("x" * 5000, "too long"),
+        ("loop", "Too many levels|links"),
+    ],
+)
+def test_a_text_that_is_no_path_is_refused(tmp_path: Path, path: str, reason: str) -> None:
+    """By one sentence that names it, cut."""
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UsageError, match=rf"cannot be found: .*({reason})") as caught:
+        expand(tmp_path / path if path == "loop" else path)
+
+    assert len(caught.value.message) < 300
+
+
+def test_a_path_that_does_not_exist_is_one(tmp_path: Path) -> None:
+    """Commands create it, or say that it is missing."""
+    assert tmp_path / "a" / "b" == expand(tmp_path / "a" / "b")
+    assert Path.home() == expand("~")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ModuleNotFoundError("No module named 'half'", name="half"), "x needs half, which is not installed"),
+        (
+            ModuleNotFoundError("No module named 'torch.old'", name="torch.old"),
+            "x needs half, which cannot be imported: ",
+        ),
+        (ImportError("cannot import name 'a'", name="half"), "cannot be imported: ImportError: cannot import name 'a'"),
+        (
+            AttributeError("module has no attribute 'b'"),
+            "cannot be imported: AttributeError: module has no attribute 'b'",
+        ),
+        (SystemExit(1), "cannot be imported: SystemExit: 1"),
+    ],
+)
+def test_a_damaged_library_is_a_missing_one(
+    monkeypatch: pytest.MonkeyPatch, error: BaseException, message: str
+) -> None:
+    """Half an installation raises anything; the hint installs it in both cases."""
+    ordinary = builtins.__import__
+
+    def load(name: str, *about: Any) -> Any:
+        if name == "half":
+            raise error
+        return ordinary(name, *about)
+
+    monkeypatch.setattr(builtins, "__import__", load)
+    with pytest.raises(MissingExtra, match=message) as caught, optional("half", "x", "'autosparse[half]'"):
+        __import__("half")
+
+    assert "run `pip install 'autosparse[half]'`" == caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("error", "is_it"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), True),
+        (RuntimeError("Storage size calculation overflowed with sizes=[9]"), True),
+        (OSError("Cannot allocate memory"), False),
+        (RuntimeError("shapes cannot be multiplied"), False),
+    ],
+)
+def test_memory_that_ran_out_is_known(error: BaseException, is_it: bool) -> None:
+    """Torch's allocator of the CPU raises a plain RuntimeError."""
+    assert is_it == is_out_of_memory(error)
+
+
+def _step() -> Step:
+    return next(iter(_plan().steps.values()))
+
+
+def _plan() -> Any:
+    from tests.plans import compiled
+
+    return compiled(Path(__file__).parents[2] / "specs" / "digits.yaml")
+
+
+@pytest.mark.parametrize(
+    ("act", "kind", "message"),
+    [
+        (lambda: size("x"), InternalError, r"internal error: TypeError: .* in autosparse/text.py:\d+"),  # type: ignore[arg-type]
+        (lambda: os.listdir("/nowhere"), StepError, "FileNotFoundError"),
+        (lambda: builtins.exec("exit(0)"), StepError, "failed: .*SystemExit: 0"),
+    ],
+    ids=["ours", "system", "exit"],
+)
+def test_a_bug_in_a_step_is_no_failure_of_the_step(
+    act: Callable[[], object], kind: type[AutosparseError], message: str
+) -> None:
+    """It exits with 70 and asks for a report; both name the step."""
+    step = _step()
+    with pytest.raises(kind, match=message) as caught, failures_of(step):
+        act()
+
+    assert (step.name, {InternalError: 70, StepError: 1}[kind]) == (caught.value.step, caught.value.exit_code)
+    assert f"step `{step.name}` failed: " in caught.value.message
