@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
-from autosparse.store.artifact import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign
-from autosparse.store.files import canonical, drafted, file_digest, flush, writing
+from autosparse.store.artifact import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign, size_of
+from autosparse.store.files import canonical, check_room, drafted, flush, writing
 from autosparse.store.remote import Remote
 
 Result = TypeVar("Result")
@@ -213,14 +213,14 @@ class Store:
             with suppress(OSError, DamagedArtifact):
                 if read_descriptor((target / DESCRIPTOR).read_bytes(), key)["files"] == parsed["files"]:
                     return Artifact(target, key, parsed)
+            remote.check_sizes(parsed["files"].values())
+            check_room(self.root, size_of(parsed))
             with self._replacing(target, f"{key}.{uuid.uuid4().hex}") as (draft, old):
                 for name, about in parsed["files"].items():
                     try:
-                        download(about["sha256"], draft.folder / name)
+                        download(about, draft.folder / name)
                     except FileNotFoundError as error:
                         raise DamagedArtifact(key, f"{Path(error.filename or '').name} is missing") from error
-                    if file_digest(draft.folder / name) != about["sha256"]:
-                        raise DamagedArtifact(key, f"{name} differs from the published file")
                     flush(draft.folder / name)
                 draft.write(DESCRIPTOR, descriptor)
                 flush(draft.folder)
