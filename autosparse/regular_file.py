@@ -1,4 +1,4 @@
-"""Reading of regular files: a pipe, a socket, a device or a folder is refused before it can block, a large file early.
+"""Reading of regular files: a pipe, a socket, a device or a folder is refused before it can block.
 
 Every refusal is an OSError, as for a file that cannot be read.
 """
@@ -29,19 +29,10 @@ def open_regular(path: str | Path) -> BufferedReader:
     return open(path, "rb", opener=_opened)
 
 
-def read_regular(path: str | Path, most: int | None = None) -> bytes:
-    """Return the bytes of a regular file. Raises OSError for more than `most` bytes before it reads any."""
+def read_regular(path: str | Path) -> bytes:
+    """Return the bytes of a regular file. Raises OSError for anything else, without waiting for it."""
     with open_regular(path) as file:
-        if most is None:
-            return file.read()
-        if os.fstat(file.fileno()).st_size <= most and len(data := file.read(most + 1)) <= most:
-            return data
-        raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes", str(path))
-
-
-def read_regular_text(path: str | Path, most: int | None = None) -> str:
-    """Return the text of a regular file in UTF-8. Raises UnicodeDecodeError for other bytes."""
-    return read_regular(path, most).decode("utf-8")
+        return file.read()
 
 
 def _opened(path: str, flags: int) -> int:

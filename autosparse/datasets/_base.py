@@ -19,6 +19,7 @@ Array: TypeAlias = "numpy.ndarray[Any, Any]"
 
 LARGEST_SIDE = 4096
 """Largest side of an image in pixels, and largest number of its channels."""
+MOST_CLASSES = 2**20
 _SHARE = 10
 """Inverse share of training images held out where a set lacks images for a purpose and the spec sets no number."""
 
@@ -179,6 +180,8 @@ def choose_part(pool: Pool, part: Part, name: str) -> Source:
     if part.size is None and max(pool.shape) > LARGEST_SIDE:
         size = " x ".join(map(str, pool.shape[1:]))
         raise UsageError(f"dataset {name} has images of {size} pixels, above {LARGEST_SIDE}", "set `dataset.size`")
+    if classes > MOST_CLASSES:
+        raise UsageError(f"dataset {name} has {classes:,} classes, above {MOST_CLASSES:,}", "are they identifiers?")
     share = classes / max(1, len(pool.classes))
     images = round(pool.images["train"] * share)
     train, validation, test = _sizes(pool, part, images, name)

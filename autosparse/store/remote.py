@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
-from autosparse.regular_file import NotRegularError, open_regular
+from autosparse.regular_file import NotRegularError, open_regular, read_regular
 from autosparse.store.archive import check_archive
 from autosparse.store.artifact import DESCRIPTOR, Artifact, check_named, read_descriptor, read_foreign
 from autosparse.store.files import canonical, check_room, drafted, write_through
@@ -92,7 +92,7 @@ class Remote:
 
     def push(self, artifact: Artifact, *, replace: bool = False) -> bool:
         """Publish an artifact; return False if one exists, which stays unless it is damaged or `replace`d."""
-        operation, data = artifact.descriptor["operation"], (artifact.folder / DESCRIPTOR).read_bytes()
+        operation, data = artifact.descriptor["operation"], read_regular(artifact.folder / DESCRIPTOR)
         path = self._descriptor(operation, artifact.key)
         with self._reached("written"):
             for name, about in artifact.files.items():
