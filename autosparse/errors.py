@@ -20,9 +20,25 @@ AutosparseError                 1
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
+
+_LONGEST, _LONGEST_VALUE = 2000, 300
+_VALUE = re.compile(r"\S{301,}|`[^`]{299,}`|'[^']{299,}'|\"[^\"]{299,}\"")
+
+
+def shortened(text: str) -> str:
+    """Return a message of at most 2,000 characters and 300 a value, such as a quoted one; it counts those left out."""
+    return _cut(_VALUE.sub(lambda value: _cut(value[0], _LONGEST_VALUE), text), _LONGEST)
+
+
+def _cut(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    head, tail = most * 3 // 5, most // 5
+    return f"{text[:head]} … [{len(text) - head - tail:,} characters left out] … {text[-tail:]}"
 
 
 class AutosparseError(Exception):
@@ -50,6 +66,7 @@ class AutosparseError(Exception):
     step: str = ""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
+        message, hint = shortened(message), shortened(hint) if hint else hint
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -72,7 +89,7 @@ class AutosparseError(Exception):
             The error.
         """
         error = cls(*problems[0])
-        error.problems = tuple(problems)
+        error.problems = tuple((shortened(message), shortened(hint) if hint else hint) for message, hint in problems)
         return error
 
 
@@ -97,10 +114,14 @@ class Problem:
     column: int = 0
     path: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", shortened(self.message))
+        object.__setattr__(self, "hint", shortened(self.hint) if self.hint else self.hint)
+
     def __str__(self) -> str:
         """Return the sentence behind its position."""
         position = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{position}: {self.message}" if position else self.message
+        return f"{shortened(position)}: {self.message}" if position else self.message
 
 
 _MOST_SHOWN = 100
@@ -145,7 +166,8 @@ class SpecError(UsageError):
         sources = ("the options" if error.file.startswith("--") else error.file for error in self.errors)
         files = list(filter(None, dict.fromkeys(sources)))
         number = f"{len(self.errors)} error{'s' * (len(self.errors) != 1)}"
-        return f"{number} in {' and '.join(filter(None, [', '.join(files[:-1]), files[-1]]))}" if files else number
+        named = " and ".join(filter(None, [", ".join(files[:-1]), *files[-1:]]))
+        return shortened(f"{number} in {named}") if files else number
 
     def __str__(self) -> str:
         """Return every mistake with its hint; a single one without, as Python prints its note."""

@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from importlib.machinery import PathFinder
@@ -23,6 +24,7 @@ from autosparse.store import contents, digest, file_digest, name_in
 
 PATTERN = r"(?:[^\n]+\.py|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*"
 """Pattern of a name."""
+_OWN = "write a function that returns a network or a dataset, and name it as `FILE.py:FUNCTION`"
 
 
 def label(name: str) -> str:
@@ -67,7 +69,10 @@ def load_factory(name: str) -> Callable[..., Any]:
     with guarded(name, "importing"):
         loaded = _load_file(file) if module.endswith(".py") else importlib.import_module(module)
     _check_neighbours(name, folder)
-    if not callable(made := getattr(loaded, factory, None)):
+    made = getattr(loaded, factory, None)
+    if callable(made) and _is_pythons(made):
+        raise UsageError(f"`{factory}` of {file} is a function of Python or of a C library, not a factory", _OWN)
+    if not callable(made):
         known = [key for key, value in vars(loaded).items() if callable(value) and not key.startswith("_")]
         what = "is no function" if hasattr(loaded, factory) else "does not exist"
         hint = suggestion(factory, known) or f"functions there: {', '.join(known) or 'none'}"
@@ -79,21 +84,20 @@ def call(name: str, factory: Callable[..., Any], *given: Any, **options: Any) ->
     """Call the user's factory. Raises UsageError for arguments that it does not take and for its errors."""
     try:
         signature = inspect.signature(factory)
-    except (TypeError, ValueError):  # implemented in C: the call reports wrong arguments itself
-        signature = None
-    if signature is not None:
-        try:
-            signature.bind(*given, **options)
-        except TypeError as error:
-            every = signature.parameters
-            known = [key for key, one in every.items() if one.kind is one.KEYWORD_ONLY or one.default is not one.empty]
-            wrong = next((key for key in options if key not in every), "")
-            raise UsageError(
-                f"`{label(name)}` takes {signature} but is called as "
-                f"({', '.join([*map(str, given), *(f'{key}={value!r}' for key, value in options.items())])}): {error}",
-                suggestion(wrong, known)
-                or "models are called as `factory(input_shape, classes, **options)`, datasets as `factory(**options)`",
-            ) from None
+    except (TypeError, ValueError):  # implemented in C
+        raise UsageError(f"`{label(name)}` has no signature: it is no factory", _OWN) from None
+    try:
+        signature.bind(*given, **options)
+    except TypeError as error:
+        every = signature.parameters
+        known = [key for key, one in every.items() if one.kind is one.KEYWORD_ONLY or one.default is not one.empty]
+        wrong = next((key for key in options if key not in every), "")
+        raise UsageError(
+            f"`{label(name)}` takes {signature} but is called as "
+            f"({', '.join([*map(str, given), *(f'{key}={value!r}' for key, value in options.items())])}): {error}",
+            suggestion(wrong, known)
+            or "models are called as `factory(input_shape, classes, **options)`, datasets as `factory(**options)`",
+        ) from None
     with guarded(name, "calling"):
         return factory(*given, **options)
 
@@ -168,6 +172,8 @@ def _find(name: str) -> tuple[Path, Path]:
     spec = PathFinder.find_spec(top, [str(Path.cwd()), *sys.path]) or importlib.util.find_spec(top)
     if spec is None:
         raise UsageError(f"there is no Python module `{top}`", "install it, or run where it lies")
+    if spec.origin in ("built-in", "frozen") or _is_standard(spec.origin):
+        raise UsageError(f"`{module}` is a module of Python, which holds no factory of a network or a dataset", _OWN)
     if spec.submodule_search_locations:  # a package, which has no file without an `__init__.py`
         path = Path(next(iter(spec.submodule_search_locations)))
         file, folder = path / "__init__.py", path.parent
@@ -179,6 +185,20 @@ def _find(name: str) -> tuple[Path, Path]:
             raise UsageError(f"there is no Python module `{module}`", f"looked for {stem / '__init__.py'}")
         file = files[0]
     return file.absolute(), folder.absolute()
+
+
+def _is_standard(file: str | None) -> bool:
+    # Whether a file belongs to Python's standard library: hashing its imports would read all of it.
+    path = Path(file or ".").resolve()
+    standard = Path(sysconfig.get_path("stdlib")).resolve()
+    return path.is_relative_to(standard) and not {"site-packages", "dist-packages"} & {*path.parts}
+
+
+def _is_pythons(made: Callable[..., Any]) -> bool:
+    # Whether a function or a class is Python's, or a function in C: `system` that a module imports from `os`.
+    code = getattr(inspect.unwrap(made), "__code__", None)
+    module = sys.modules.get(made.__module__) if inspect.isclass(made) else None
+    return inspect.isbuiltin(made) or _is_standard(code.co_filename if code else getattr(module, "__file__", None))
 
 
 def _imported(path: Path, folder: Path, name: str) -> list[Path]:

@@ -5,28 +5,38 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
+from threading import get_ident
 from typing import Annotated, Any
 
-from annotated_types import Ge, Len
+from annotated_types import Ge, Le, Len
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from autosparse.api.hold import unwrap
+from autosparse.backends import available_memory
 from autosparse.core.inputs import leaves
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import state_of
-from autosparse.errors import AutosparseError, DamagedFile, UsageError
-from autosparse.exporters import Model, exporters, fit
+from autosparse.datasets import LARGEST_SIDE
+from autosparse.errors import AutosparseError, DamagedFile, MissingRequirement, UsageError
+from autosparse.exporters import Model, exporters, fit, most_numbers
+from autosparse.foreign_code import first_line
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model, models
+from autosparse.regular_file import open_regular
 from autosparse.spec.choices import ModelChoice
+from autosparse.text import size
 
 CARD = "card.json"
 _LARGEST_CARD = 4 * 2**20
-_LARGEST_NUMBER = 10_000  # largest number in a network's options
+_LARGEST_NUMBER, _MOST_OPTIONS = 10_000, 10_000  # largest number in a network's options, and their number
+_FREE, _FOR_A_TENSOR = 2_000, 8  # modules and parameters of any network, and further ones for each tensor of its file
 
 
 @dataclass(frozen=True)
@@ -64,8 +74,8 @@ class _Model(_Part):
 
 class _Network(_Part):
     model: _Model
-    shape: Annotated[list[int], Len(3, 3)]
-    classes: int
+    shape: Annotated[list[Annotated[int, Ge(1), Le(LARGEST_SIDE)]], Len(3, 3)]
+    classes: Annotated[int, Ge(1), Le(2**20)]
 
 
 class _Layer(_Part):
@@ -180,7 +190,11 @@ def read_emitted(path: str | Path) -> OpenedModel:
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise ValueError(f"tensor {name} has values that are not finite")
         return opened
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+    except AutosparseError:
+        raise
+    except OSError as error:
+        raise UsageError(f"{where} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # bytes of anyone: whatever they raise is their damage
         raise DamagedFile(
             f"{where} is damaged: {_reason(error)}", "copy it again from the run that emitted it"
         ) from error
@@ -189,7 +203,7 @@ def read_emitted(path: str | Path) -> OpenedModel:
 def _folder(where: Path) -> OpenedModel:
     if _kind(where / CARD) is None:
         raise UsageError(f"{where} has no {CARD}: no run emitted it", "a run's models are in its folder, models/")
-    card = Card.model_validate(json.loads(_bytes(where / CARD, _LARGEST_CARD)))
+    card = Card.model_validate(json.loads(_bytes(where / CARD, most=_LARGEST_CARD)))
     entry = exporters.find(card.format)
     if entry is None:
         raise ValueError(f"{CARD} names a format `{card.format}`, which this autosparse does not have")
@@ -199,7 +213,7 @@ def _folder(where: Path) -> OpenedModel:
 
 
 def _listed(where: Path, name: str, about: _File) -> bytes:
-    data = _bytes(where / name, about.bytes)
+    data = _bytes(where / name, most=about.bytes)
     if len(data) != about.bytes or hashlib.sha256(data).hexdigest() != about.sha256:
         raise ValueError(f"{name} is not what {CARD} describes")
     return data
@@ -230,34 +244,35 @@ def _kind(path: Path, *, follow: bool = False) -> int | None:
         return None
 
 
-def _bytes(path: Path, most: int | None = None) -> bytes:
+def _bytes(path: Path, *, most: float = math.inf) -> bytes:
     kind = _kind(path)
     if kind is None or not stat.S_ISREG(kind):
         raise ValueError(f"{path.name} is {'missing' if kind is None else 'not a file'}")
-    with path.open("rb") as file:
-        data = file.read() if most is None else file.read(most + 1)
-    if most is not None and len(data) > most:
-        raise ValueError(f"{path.name} is larger than it may be")
-    return data
+    with open_regular(path) as file:
+        length = os.fstat(file.fileno()).st_size
+        if length > (limit := min(most, available_memory())):
+            raise ValueError(f"{path.name} of {size(length)} is larger than {size(limit)}")
+        return file.read(length)
 
 
 def _network(opened: OpenedModel) -> torch.nn.Module:
     if opened.card is None:
         raise UsageError(f"{opened.path} does not say which network it is", "load it into one: `load(path, model)`")
+    about = opened.card.network
+    name, options, classes = about.model.name, about.model.options, about.classes
+    shape = about.shape[0], about.shape[1], about.shape[2]
+    entry = models.find(name)
+    if entry is not None and entry.facts.get("user_code"):
+        raise UsageError(
+            f"the network of {opened.path} is user code, `{name}`, which loading never imports",
+            "build it and load into it: `load(path, model)`",
+        )
     try:
-        about = opened.card.network
-        name, options, classes = about.model.name, about.model.options, about.classes
-        shape = about.shape[0], about.shape[1], about.shape[2]
-        if min(*shape, classes) < 1 or not all(map(_is_modest, leaves([*shape, classes, options]))):
-            raise ValueError("its network cannot be built")
-        entry = models.find(name)
         if entry is None:
             raise ValueError(f"it names a network `{name}`, which this autosparse does not have")
-        if entry.facts.get("user_code"):
-            raise UsageError(
-                f"the network of {opened.path} is user code, `{name}`, which loading never imports",
-                "build it and load into it: `load(path, model)`",
-            )
+        values = [*islice(leaves(options), _MOST_OPTIONS + 1)]
+        if len(values) > _MOST_OPTIONS or not all(map(_is_modest, values)):
+            raise ValueError("its network cannot be built")
         if entry.pattern is not None and any(isinstance(value, str) for value in leaves(options)):
             raise ValueError("its network's options contain strings")  # perhaps file names that a library would open
         if entry.pattern is None:
@@ -266,20 +281,47 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
         state = {name: tensor.to("meta") for name, tensor in opened.model.state.items()}
         drawn = replace(opened, model=replace(opened.model, state=state))
         with torch.device("meta"):
-            paper = build_model(name, options, shape, classes)
+            with _at_most(_FREE + _FOR_A_TENSOR * len(state)):
+                paper = build_model(name, options, shape, classes)
+            numbers = sum(tensor.numel() for tensor in (*paper.parameters(), *paper.buffers()))
+            if numbers > most_numbers(opened.bytes):
+                raise ValueError(f"its network has {numbers:,} numbers, more than a file of {size(opened.bytes)} holds")
             if odd := _odd(paper, drawn):
                 raise ValueError(f"its tensors are of another network: {odd}")
             _try(fit(opened.format, drawn.model, paper), shape, classes)
         with seeded(0):
             return build_model(name, options, shape, classes)
-    except AutosparseError:
+    except MissingRequirement:
         raise
-    except (ValidationError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # options of anyone, for networks of any library
         raise DamagedFile(f"{opened.path} is damaged: {CARD}: {_reason(error)}") from error
 
 
 def _is_modest(value: Any) -> bool:
-    return not isinstance(value, int | float) or (math.isfinite(value) and abs(value) <= _LARGEST_NUMBER)
+    return not isinstance(value, int | float) or -_LARGEST_NUMBER <= value <= _LARGEST_NUMBER  # false for nan
+
+
+@contextmanager
+def _at_most(parts: int) -> Iterator[None]:
+    # Stop a network at its construction, once it has more modules and parameters.
+    thread, left = get_ident(), parts
+
+    def count(*registered: object) -> None:
+        nonlocal left
+        left -= get_ident() == thread  # torch's hooks see the networks of all threads
+        if left < 0:
+            raise ValueError("its network has more layers than its file has tensors")
+
+    registered = torch.nn.modules.module
+    hooks = (
+        registered.register_module_parameter_registration_hook(count),
+        registered.register_module_module_registration_hook(count),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _try(model: torch.nn.Module, shape: tuple[int, int, int], classes: int) -> None:
@@ -310,4 +352,4 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return str(error).partition("\n")[0] if not isinstance(error, KeyError) else f"it does not say {error}"
+    return f"it does not say {error}" if isinstance(error, KeyError) else first_line(error) or type(error).__name__

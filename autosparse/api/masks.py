@@ -19,6 +19,7 @@ from autosparse.core.layer_kinds import Kind, declare_layers
 from autosparse.core.weights import describe_layers
 from autosparse.errors import AutosparseError, MissingRequirement, UsageError
 from autosparse.lazy_torch import torch
+from autosparse.regular_file import read_regular
 from autosparse.store import dump_tensors, load_tensors
 from autosparse.store.files import drafted, write_through
 
@@ -252,7 +253,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         """
         source = Path(path)
         try:
-            tensors = load_tensors(source.read_bytes())
+            tensors = load_tensors(read_regular(source))
         except OSError as error:
             raise UsageError(f"{source} cannot be read: {error.strerror or error}", "name a file of masks") from error
         except ValueError as error:

@@ -21,7 +21,7 @@ from autosparse.console.format import notes, plain, show_text
 from autosparse.cost.disk import check_disk
 from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted
-from autosparse.errors import MissingRequirement, Terminated, UsageError
+from autosparse.errors import MissingRequirement, Terminated, UsageError, shortened
 from autosparse.packaged import __version__
 from autosparse.plan.compile import named_user_code
 from autosparse.plan.saved import check_unmoved, read_plan, spec_of
@@ -206,13 +206,13 @@ def show_json(value: Any) -> None:
 def say(text: str) -> None:
     """Print a note on stderr, never wrapped."""
     for line in text.splitlines():
-        notes().print(plain(line), soft_wrap=True)
+        notes().print(plain(shortened(line)), soft_wrap=True)
 
 
 def say_error(message: str, hint: str | None) -> None:
     """Print an error on stderr, and its remedy on the next line."""
     for label, style, text in (("error", "bold red", message), ("hint", "cyan", hint)):
         if text:
-            first, *others = text.splitlines()
+            first, *others = shortened(text).splitlines()
             notes().print(plain("").append(f"{label}: ", style).append_text(plain(first)), soft_wrap=True)
             say("\n".join(others))

@@ -23,6 +23,8 @@ from autosparse.plan.compile import compile_plan
 from autosparse.spec import find_spec, load_spec, resolve, with_settings
 from autosparse.spec.target import read_seconds
 from autosparse.store import Artifact, Remote, Store, collect, collect_remote
+from autosparse.store.artifact import size_of
+from autosparse.store.files import check_room
 from autosparse.text import literal, size
 
 cache = typer.Typer(
@@ -176,12 +178,14 @@ def cache_pull(
     store, (*what, url) = Store.default(), source
     remote = Remote(url)
     by_name = what and all(map(_is_spec, what))  # keys are looked up in the artifact list
-    artifacts = () if by_name else remote.artifacts()
+    artifacts = [] if by_name else [*remote.artifacts()]
     listed = [_Row(str(about.get("step", "")), operation, key) for (operation, key), about in artifacts]
     if not listed and not what:
         raise UsageError(f"there is no artifact in {url}", "`autosparse cache push` or `cache export` writes some")
-    rows = []
-    for row in _asked(what, listed, all_=all_) if what else listed:
+    asked, rows = _asked(what, listed, all_=all_) if what else listed, []
+    sizes = {key: size_of(about) for (_, key), about in artifacts}
+    check_room(store.root, sum(sizes.get(row.key, 0) for row in asked if not store.holds(row.operation, row.key)))
+    for row in asked:
         if store.holds(row.operation, row.key):
             rows.append(replace(row, status="here already"))
         elif not remote.has(row.operation, row.key):

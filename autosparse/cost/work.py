@@ -43,8 +43,9 @@ def count_work(plan: Plan) -> dict[str, Work]:
     groups = groups_of(scorer, options) if scorer else ()
     updates, warm_up = options.get("steps", 1), options.get("warm_up", 0)
     macs = macs_of(scorer, options) if scorer else (0, 0)
+    consumers = _consumers(plan)
     for name, step in plan.steps.items():
-        if not (subject := _subject_of(plan, step)):
+        if not (subject := _subject_of(plan, step, consumers)):
             continue
         start, source = subject
         network = plan.steps[start].network.facts
@@ -63,19 +64,25 @@ def count_dense_training(plan: Plan) -> Counted | None:
     The unit of cost: the plan need not train the dense network.
     """
     step = plan.steps[plan.cells[0].train]
-    if not (subject := _subject_of(plan, step)):
+    if not (subject := _subject_of(plan, step, {})):
         return None
     start, source = subject
     facts = Facts((), plan.steps[start].network.facts, source)
     return training_workload({"training": step.options["training"]}, facts).counted
 
 
-def _subject_of(plan: Plan, step: Step) -> tuple[str, Source] | None:
+def _consumers(plan: Plan) -> dict[tuple[str, str], Step]:
+    # Role and name of a network or a dataset -> the first step that reads it.
+    roles = ((role, other) for other in reversed([*plan.steps.values()]) for role in ("init", "data"))
+    return {(role, other.inputs[role]): other for role, other in roles if role in other.inputs}
+
+
+def _subject_of(plan: Plan, step: Step, consumers: Mapping[tuple[str, str], Step]) -> tuple[str, Source] | None:
     # The `init` step and the data of the step, of its first input with them, or of one of its consumers.
     # None while the data are missing.
     about: Step | None = step
     if role := "init" if step.gives(InitResult) else "data" if step.gives(DataResult) else "":
-        about = next((other for other in plan.steps.values() if other.inputs.get(role) == step.name), None)
+        about = consumers.get((role, step.name))
     while about and about.inputs and "init" not in about.inputs:
         about = plan.steps[next(iter(about.inputs.values()))]
     if about and not about.inputs:  # a pretrained scorer belongs to no network: any network serves

@@ -1,6 +1,16 @@
 """Datasets by name, read only when loaded."""
 
 from autosparse.datasets import builtin, image_folder, parquet, user_code
-from autosparse.datasets._base import Part, Pool, Source, Split, Splits, datasets, open_source
+from autosparse.datasets._base import (
+    LARGEST_SIDE,
+    MOST_CLASSES,
+    Part,
+    Pool,
+    Source,
+    Split,
+    Splits,
+    datasets,
+    open_source,
+)
 
-__all__ = ["Part", "Pool", "Source", "Split", "Splits", "datasets", "open_source"]
+__all__ = ["LARGEST_SIDE", "MOST_CLASSES", "Part", "Pool", "Source", "Split", "Splits", "datasets", "open_source"]

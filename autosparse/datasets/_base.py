@@ -19,6 +19,9 @@ from autosparse.text import listed
 
 Array: TypeAlias = "numpy.ndarray[Any, Any]"
 
+LARGEST_SIDE = 4096
+"""Largest side of an image in pixels, and largest number of its channels."""
+MOST_CLASSES = 2**20
 _SHARE = 10
 """Inverse share of training images held out where a set lacks images for a purpose and the spec sets no number."""
 
@@ -144,7 +147,7 @@ class Part:
     ] = None
     images_per_class: Annotated[_Number, "maximum number of training images per class; default: all"] = None
     size: Annotated[
-        Annotated[int, Ge(1), Le(4096)] | None,
+        Annotated[int, Ge(1), Le(LARGEST_SIDE)] | None,
         "image side in pixels after scaling and centre crop; default: no scaling",
     ] = None
     validation: Annotated[
@@ -176,6 +179,11 @@ def choose_part(pool: Pool, part: Part, name: str) -> Source:
     classes = len(part.classes) if part.classes is not None else len(pool.classes)
     if pool.classes and classes < 2:
         raise UsageError(f"dataset {name} has one class, {pool.classes[0]!r}: a classifier needs two")
+    if part.size is None and max(pool.shape) > LARGEST_SIDE:
+        size = " x ".join(map(str, pool.shape[1:]))
+        raise UsageError(f"dataset {name} has images of {size} pixels, above {LARGEST_SIDE}", "set `dataset.size`")
+    if classes > MOST_CLASSES:
+        raise UsageError(f"dataset {name} has {classes:,} classes, above {MOST_CLASSES:,}", "are they identifiers?")
     share = classes / max(1, len(pool.classes))
     images = round(pool.images["train"] * share)
     train, validation, test = _sizes(pool, part, images, name)

@@ -18,6 +18,7 @@ from autosparse.datasets.labels import class_name
 from autosparse.errors import MissingData, UsageError
 from autosparse.lazy_torch import numpy
 from autosparse.registry import FilePath
+from autosparse.regular_file import read_regular
 from autosparse.store import contents, digest, name_in
 from autosparse.text import listed
 
@@ -29,7 +30,7 @@ _SUFFIXES = {
 """Raster formats that Pillow opens, except icons; a fixed list, so that a set does not depend on Pillow's release."""
 _PURPOSES = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 _SYSTEM = {"thumbs.db", "desktop.ini"}
-_LINK, _SHOWN, _LINKS = "broken links", 3, 20
+_LINK, _SPECIAL, _SHOWN, _LINKS = "broken links", "pipes, sockets and devices", 3, 20
 
 
 @datasets.register
@@ -65,7 +66,7 @@ def image_folder(
 
     return Pool(
         identity={"name": "image_folder", "sha256": digest(by_class), "channels": channels},
-        shape=shape_of(((str(path), path.read_bytes()) for path in training), channels),
+        shape=shape_of(((str(path), read_regular(path)) for path in training), channels),
         classes=classes,
         images=Counter({purpose: sum(map(len, files.values())) for purpose, files in parts.items()}),
         load=load,
@@ -81,7 +82,7 @@ def files_split(files: Mapping[str, Sequence[Path]], channels: int, size: int | 
 
     def encoded(number: int) -> tuple[str, bytes]:
         try:
-            return str(paths[number]), paths[number].read_bytes()
+            return str(paths[number]), read_regular(paths[number])
         except OSError as error:
             raise MissingData(f"{paths[number]} cannot be read: {error.strerror}") from error
 
@@ -183,6 +184,8 @@ def _scan(path: Path, above: frozenset[str]) -> _Folder:
         elif entry.is_symlink() and not here.is_file():
             others[_LINK] += 1
             links.append(here)
+        elif not entry.is_symlink() and not entry.is_file():
+            others[_SPECIAL] += 1
         elif suffix in _SUFFIXES:
             images.append(here)
         elif entry.name.lower() not in _SYSTEM:

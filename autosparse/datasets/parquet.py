@@ -15,12 +15,13 @@ from annotated_types import MinLen
 
 from autosparse.backends import usable_cores
 from autosparse.borders import expand, first_line, optional
-from autosparse.datasets._base import Pool, Split, datasets
+from autosparse.datasets._base import MOST_CLASSES, Pool, Split, datasets
 from autosparse.datasets.decode import encoded_split, shape_of
 from autosparse.datasets.labels import IMAGE, LABEL, Classes, classes_of, features_of, hardly_repeats
 from autosparse.errors import MissingData, UsageError
 from autosparse.lazy_torch import numpy
 from autosparse.registry import FilePath
+from autosparse.regular_file import read_regular
 from autosparse.store import contents, digest
 from autosparse.text import listed
 
@@ -98,6 +99,8 @@ class _Table:
             IMAGE.check(schema, image, file)
             LABEL.check(schema, label, file)
             names = features_of(schema, file).get(label, {}).get("names")
+            if names is not None and not (isinstance(names, list) and len(names) <= MOST_CLASSES):
+                raise UsageError(f"the `huggingface` metadata of {file} lists no names of classes")
             outside = tuple(_outside(opened, image, file)) if _lacks_bytes(opened, image) else ()
         return cls(file, image, label, rows, tuple(names) if names else None, outside)
 
@@ -276,7 +279,7 @@ def _bytes(value: Any, file: Path) -> bytes:
     if isinstance(value, dict) and value["bytes"] is None and value.get("path"):
         path = _path(file, value["path"])
         try:
-            return path.read_bytes()
+            return read_regular(path)
         except OSError as error:
             raise MissingData(f"{path} cannot be read: {error.strerror}") from error
     data = value["bytes"] if isinstance(value, dict) else value

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autosparse.datasets._base import Array, Pool, Split, datasets
+from autosparse.datasets._base import MOST_CLASSES, Array, Pool, Split, datasets
 from autosparse.datasets.decode import array_split, pixels_of
 from autosparse.datasets.labels import IMAGE, LABEL, Classes, Role, classes_of, hardly_repeats
 from autosparse.errors import UsageError
@@ -140,6 +140,8 @@ def _names(names: Any, where: str) -> tuple[str, ...] | None:
         return None
     if isinstance(names, str | Mapping) or not _is_sequence(names):
         raise UsageError(f"{where}: `classes` must be a list of names but is {_described(names)}")
+    if len(names) > MOST_CLASSES:
+        raise UsageError(f"{where}: `classes` lists {len(names):,} names, above {MOST_CLASSES:,}")
     return tuple(map(str, names))
 
 

@@ -59,6 +59,21 @@ class Runtime:
 EAGER = Runtime("PyTorch")
 
 exporters: Registry[Callable[..., dict[str, bytes]]] = Registry("format", "formats")
+_FREE, _FOR_A_BYTE = 2**25, 256
+
+
+def most_numbers(size: int) -> int:
+    """Return the most numbers that a file may describe: 2^25, and 256 for each of its bytes.
+
+    Args:
+        size: Size of the file in bytes.
+
+    Returns:
+        Number of weights, zeros included.
+    """
+    return _FREE + _FOR_A_BYTE * size
+
+
 BATCHES = (1, 32)
 """Batch sizes that a model is optimized for and timed with."""
 

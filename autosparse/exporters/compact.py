@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from autosparse.core.weights import Tensors
-from autosparse.exporters._base import Model, exporters
+from autosparse.exporters._base import Model, exporters, most_numbers
 from autosparse.lazy_torch import numpy, torch
 from autosparse.store import dump_tensors, load_tensors
 
 FILE = "model.compact.safetensors"
 _PARTS = ("values", "bits", "steps")
-_FREE, _FOR_A_BYTE = 2**25, 256  # numbers that any file may declare, and additional ones for each of its bytes
 
 
 def read(files: Mapping[str, bytes]) -> Model:
@@ -21,7 +20,7 @@ def read(files: Mapping[str, bytes]) -> Model:
     stored = load_tensors(files[FILE])
     named = {name: tensor for name, tensor in stored.items() if name.endswith("/shape")}
     shapes = {name.removesuffix("/shape"): _shape(name, tensor) for name, tensor in named.items()}
-    if sum(map(math.prod, shapes.values())) > _FREE + _FOR_A_BYTE * len(files[FILE]):
+    if sum(map(math.prod, shapes.values())) > most_numbers(len(files[FILE])):
         raise ValueError(f"{FILE} claims to hold more numbers than a file of {len(files[FILE])} bytes does")
     masks = {name: _mask(name, shape, stored) for name, shape in shapes.items()}
     state: Tensors = {}

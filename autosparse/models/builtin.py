@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated
 
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Le, MaxLen, MinLen
 
 from autosparse.errors import UsageError
 from autosparse.lazy_torch import torch
 from autosparse.models._base import Shape, models
 
-Width = Annotated[int, Ge(1), "number of channels of the first stage"]
+Width = Annotated[int, Ge(1), Le(4096), "number of channels of the first stage"]
 
 
 def _resnet(name: str, base: int, blocks: Sequence[int], about: str, block: str = "Block") -> None:
@@ -44,8 +44,8 @@ def wide_resnet(
     shape: Shape,
     classes: int,
     *,
-    depth: Annotated[int, Ge(10), "6 n + 4: n blocks in each of three stages"] = 16,
-    widen: Annotated[int, Ge(1), "width factor over the CIFAR-family ResNet"] = 4,
+    depth: Annotated[int, Ge(10), Le(1000), "6 n + 4: n blocks in each of three stages"] = 16,
+    widen: Annotated[int, Ge(1), Le(256), "width factor over the CIFAR-family ResNet"] = 4,
 ) -> torch.nn.Module:
     """Wide ResNet, basic blocks (Zagoruyko & Komodakis 2016)."""
     from autosparse.models.networks import ResNet
@@ -56,7 +56,11 @@ def wide_resnet(
     return ResNet(shape[0], classes, widths=widths, blocks=((depth - 4) // 6,) * 3, stem=16)
 
 
-VggWidth = Annotated[int, Ge(1), "number of channels of the first stage; up to eight times as many in later stages"]
+Channels = Annotated[int, Ge(1), Le(2**16)]
+Units = Annotated[int, Ge(1), Le(2**20)]
+VggWidth = Annotated[
+    int, Ge(1), Le(4096), "number of channels of the first stage; up to eight times as many in later stages"
+]
 
 
 def _vgg(name: str, convolutions: Sequence[int], about: str) -> None:
@@ -82,7 +86,8 @@ def vgg(
     classes: int,
     *,
     stages: Annotated[
-        tuple[tuple[Annotated[int, Ge(1)], ...], ...], "channels of each stage's convolutions; pooling between stages"
+        Annotated[tuple[Annotated[tuple[Channels, ...], MaxLen(100)], ...], MaxLen(12)],
+        "channels of each stage's convolutions; pooling between stages",
     ] = ((32,), (64,), (128, 128), (128, 128)),
 ) -> torch.nn.Module:
     """VGG with BatchNorm, of any size; by default six convolutions and 0.54 M weights, for a CPU."""
@@ -104,7 +109,7 @@ def mlp(
     shape: Shape,
     classes: int,
     *,
-    widths: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1), "number of units per hidden layer"] = (300, 100),
+    widths: Annotated[tuple[Units, ...], MinLen(1), MaxLen(1000), "number of units per hidden layer"] = (300, 100),
 ) -> torch.nn.Module:
     """Fully connected network (LeNet-300-100 by default)."""
     sizes = [math.prod(shape), *widths]
@@ -116,7 +121,7 @@ def mlp(
 
 @models.register
 def mobilenet(
-    shape: Shape, classes: int, *, width: Annotated[int, Ge(1), "number of channels of the stem"] = 32
+    shape: Shape, classes: int, *, width: Annotated[int, Ge(1), Le(4096), "number of channels of the stem"] = 32
 ) -> torch.nn.Module:
     """MobileNet (v1) with strides for small images: thirteen depthwise separable convolutions."""
     from autosparse.models.networks import MobileNet

@@ -26,6 +26,7 @@ from autosparse.plan.builder import (
 )
 from autosparse.plan.checks import controls_of, plan_checks
 from autosparse.plan.model import Cell, Plan, PlannedBudget
+from autosparse.plan.size import check_size
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
 from autosparse.steps.label import EXAMPLES, IMAGES, ROUNDS
@@ -62,6 +63,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
         >>> [step.name for step in plan.of("mask")]
         ['mask/snip/0.9/seed0', 'mask/snip/0.98/seed0']
     """
+    check_size(spec)
     build = Builder()
     # The networks to prune come first: their errors show before an IRP is paid for.
     networks = {seed: _network(build, spec.model, spec.dataset, seed, "network", _PRUNED) for seed in spec.seeds}

@@ -18,6 +18,7 @@ from autosparse.packaged import __version__
 from autosparse.plan.model import Plan, Step
 from autosparse.plan.reasons import Change, History, summarize_changes
 from autosparse.plan.status import Status, count, missing_device
+from autosparse.regular_file import open_regular
 from autosparse.spec import LoadedSpec, take_spec
 from autosparse.spec.document import texts
 from autosparse.store import Index, Record
@@ -197,8 +198,8 @@ def _from(path: Path, value: str) -> str:
 
 def _is_ours(path: Path) -> bool:
     try:
-        with open(path, encoding="utf-8") as file:
-            return f'"kind": "{KIND}"' in file.read(200)
+        with open_regular(path) as file:
+            return f'"kind": "{KIND}"'.encode() in file.read(200)
     except (OSError, ValueError):
         return False
 

@@ -16,6 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from autosparse.errors import MissingRequirement, UsageError
+from autosparse.regular_file import read_regular
 from autosparse.report.cells import columns_of, rows_of
 from autosparse.report.finished import Finished
 from autosparse.report.schema import SCHEMA_VERSION, Report
@@ -82,7 +83,7 @@ def spec_name_of(run: Run) -> str:
 def spec_text_of(run: Run) -> str:
     """Return the spec of a run as its user wrote it, or an empty text for a run without a file."""
     try:
-        return (run.folder / _SPEC).read_text(encoding="utf-8")
+        return read_regular(run.folder / _SPEC).decode("utf-8")
     except (OSError, ValueError):  # such as bytes that are no text
         return ""
 
@@ -224,7 +225,7 @@ def _make(name: str) -> Path:
 
 def _load(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(path))
     except Exception:  # absent, unreadable, no JSON, or too deep for the reader
         return None
 

@@ -38,6 +38,7 @@ _RULES = {
     "literal_error": "must be {expected}",
     "string_too_short": "must not be empty",
     "too_short": "must have at least {min_length} value",
+    "too_long": "must have at most {max_length} values",
 }
 _WRONG_TYPES = ("int_type", "float_type", "bool_type", "string_type", "tuple_type", "list_type")
 

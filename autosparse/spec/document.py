@@ -19,7 +19,7 @@ from autosparse.errors import Problem, SpecError
 
 Path: TypeAlias = "tuple[str | int, ...]"
 
-_LARGEST, _DEEPEST, _MOST_VALUES, _MOST_PROBLEMS = 2**20, 64, 100_000, 100
+LARGEST, _DEEPEST, _MOST_VALUES, _MOST_PROBLEMS = 2**20, 64, 100_000, 100
 _BITS = 1024  # of the smallest whole number above all floats
 _INTEGER = re.compile(r"[-+]?[0-9]{1,300}|0o[0-7]{1,300}|0x[0-9a-fA-F]{1,300}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -107,8 +107,8 @@ def parse_document(text: str, name: str, *, has_lines: bool = True) -> Document:
     The text of a command's option has neither lines nor columns.
     """
     reader = _Reader(name, text, has_lines=has_lines)
-    if len(text.encode("utf-8", "surrogatepass")) > _LARGEST:
-        raise SpecError(reader.last.problem(f"the file is larger than {_LARGEST // 2**20} MiB", "is it a spec?"))
+    if len(text.encode("utf-8", "surrogatepass")) > LARGEST:
+        raise SpecError(reader.last.problem(f"the file is larger than {LARGEST // 2**20} MiB", "is it a spec?"))
     try:
         return reader.document()
     except _Stopped as stopped:

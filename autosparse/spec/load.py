@@ -19,7 +19,17 @@ from autosparse.models import models
 from autosparse.packaged import is_shipped, shipped
 from autosparse.pretrained import pretrained_scorers
 from autosparse.spec.diagnostics import dotted, explain, in_order
-from autosparse.spec.document import Document, Incomplete, Mark, Path, Rejected, parse_document, parse_value, texts
+from autosparse.spec.document import (
+    LARGEST,
+    Document,
+    Incomplete,
+    Mark,
+    Path,
+    Rejected,
+    parse_document,
+    parse_value,
+    texts,
+)
 from autosparse.spec.overrides import apply_budget, apply_override, budget_option, forget, set_value
 from autosparse.spec.schema import Spec
 from autosparse.spec.section import checked
@@ -233,8 +243,9 @@ def _validate(document: Document, problems: Iterable[Problem] = (), options: Seq
 
 def _read(path: FilePath, seen: tuple[FilePath, ...]) -> Document:
     try:
-        data = path.read_bytes()
-        text = data.removeprefix(codecs.BOM_UTF8).decode()
+        with path.open("rb") as file:  # perhaps a pipe, such as `/dev/stdin`, or a device without end
+            data = file.read(LARGEST + 1)
+        text = data.removeprefix(codecs.BOM_UTF8).decode(errors="replace" if len(data) > LARGEST else "strict")
     except IsADirectoryError:
         raise UsageError(f"{path} is a folder", "name a spec file in it") from None
     except FileNotFoundError:

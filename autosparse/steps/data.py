@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from autosparse.core.images import RowReader
 from autosparse.core.weights import Tensors
-from autosparse.datasets import Split, open_source
+from autosparse.datasets import MOST_CLASSES, Split, open_source
 from autosparse.datasets.decode import SET_SIZE
 from autosparse.errors import StepError
 from autosparse.lazy_torch import numpy, torch
@@ -48,6 +48,8 @@ class DataResult(StepResult):
         """Return the number of a split's images in each class, up to the last class that has any."""
         labels = self.artifact.array(split, "labels")
         self.require(labels.ndim == 1 and labels.dtype.kind in "iu", f"{split}.safetensors: `labels` is not one row")
+        among = bool(((labels >= 0) & (labels < MOST_CLASSES)).all())
+        self.require(among, f"{split}.safetensors: `labels` are not numbers of classes")
         counts: list[int] = numpy.bincount(labels).tolist()
         return counts
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from autosparse.errors import DamagedArtifact
 from autosparse.lazy_torch import numpy, torch
+from autosparse.regular_file import read_regular
 from autosparse.store.files import canonical, drafted, file_digest, key_of, write_through, writing
 from autosparse.store.safetensors import ShardedRows, dump_tensors, load_tensors, read_array, read_tensor
 
@@ -22,6 +23,7 @@ DESCRIPTOR = "artifact.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # within one folder: never a path out of it
 _SHA256 = re.compile(r"[0-9a-f]{64}")  # also the form of keys
 _OPERATION = re.compile(r"[a-z][a-z0-9_]*")
+_LARGEST_SIZE = 2**63  # bytes of a file
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,14 @@ class Artifact:
         folder: Folder with the files.
         key: Key of the artifact, 64 hex digits.
         descriptor: Content of `artifact.json`: operation, key, files, provenance.
-        fetch: Function that writes the file of a sha256 to a path in `folder`, for an artifact in a shared store.
+        fetch: Function that writes the file of {"sha256", "bytes"} to a path in `folder` and checks it, for an artifact
+            in a shared store.
     """
 
     folder: Path
     key: str
     descriptor: Mapping[str, Any] = field(repr=False)
-    fetch: Callable[[str, Path], None] | None = field(default=None, repr=False, compare=False)
+    fetch: Callable[[Mapping[str, Any], Path], None] | None = field(default=None, repr=False, compare=False)
 
     @property
     def files(self) -> Mapping[str, Mapping[str, Any]]:
@@ -64,7 +67,7 @@ class Artifact:
             DamagedArtifact: If the file is missing or differs from its published digest.
         """
         try:
-            data = self._path(name).read_bytes()
+            data = read_regular(self._path(name))
         except OSError as error:
             raise self._damaged(f"{name} cannot be read ({error.strerror})") from error
         expected = self.files.get(name, {}).get("sha256")
@@ -179,7 +182,7 @@ class Artifact:
         if self.fetch and about and not (path.is_file() and file_digest(path) == about["sha256"]):
             path.parent.mkdir(parents=True, exist_ok=True)
             with drafted(path) as draft:
-                self.fetch(about["sha256"], draft)
+                self.fetch(about, draft)
         return path
 
     def _damaged(self, what: str) -> DamagedArtifact:
@@ -257,7 +260,7 @@ def read_descriptor(data: bytes, key: str) -> dict[str, Any]:
         for name, about in descriptor["files"].items():
             if not _FILE_NAME.fullmatch(name) or name == DESCRIPTOR or not _SHA256.fullmatch(about["sha256"]):
                 raise ValueError(f"it names an odd file, {name!r}")
-            if not isinstance(about["bytes"], int):
+            if type(about["bytes"]) is not int or not 0 <= about["bytes"] < _LARGEST_SIZE:
                 raise ValueError(f"it does not say how large {name} is")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedArtifact(key, str(error)) from error

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.errors import MissingRequirement
+from autosparse.regular_file import open_regular
+from autosparse.text import size
 
 
 def canonical(value: Any) -> str:
@@ -33,7 +36,7 @@ def key_of(operation: str, version: int, options: Any, inputs: Any) -> str:
 
 def file_digest(path: Path) -> str:
     """Return the sha256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -66,6 +69,13 @@ def writing(path: Path) -> Iterator[None]:
             f"{path} cannot be written: {error.strerror or error}",
             FREE_SPACE if is_full(error) else "name another folder in `AUTOSPARSE_CACHE_DIR`",
         ) from error
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raise MissingRequirement where the disk of a folder has fewer than `needed` free bytes."""
+    here = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if needed > (free := shutil.disk_usage(here).free):
+        raise MissingRequirement(f"{folder} has {size(free)} free, but new artifacts take {size(needed)}", FREE_SPACE)
 
 
 FREE_SPACE = "free some space, such as by `autosparse cache gc`; the same command then resumes"

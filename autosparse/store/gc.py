@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from autosparse.errors import Busy
+from autosparse.regular_file import read_regular
 from autosparse.store.artifact import size_of
 from autosparse.store.local import Store
 from autosparse.store.remote import Remote
@@ -117,7 +118,7 @@ def _used(store: Store, since: float) -> set[str]:
     used = set[str]()
     for path in (store.root / "memory").glob("used-*.json"):
         try:
-            note: Any = json.loads(path.read_text(encoding="utf-8"))
+            note: Any = json.loads(read_regular(path))
             keys = set(note["keys"])
         except (OSError, ValueError, KeyError, TypeError):
             continue

@@ -19,8 +19,9 @@ from filelock import FileLock, Timeout
 
 from autosparse.borders import expand
 from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
-from autosparse.store.artifact import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign
-from autosparse.store.files import canonical, drafted, file_digest, flush, writing
+from autosparse.regular_file import read_regular
+from autosparse.store.artifact import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign, size_of
+from autosparse.store.files import canonical, check_room, drafted, flush, writing
 from autosparse.store.remote import Remote
 
 Result = TypeVar("Result")
@@ -149,7 +150,7 @@ class Store:
             if artifact is not None:
                 return artifact
         try:
-            descriptor = read_descriptor((folder / DESCRIPTOR).read_bytes(), key)
+            descriptor = read_descriptor(read_regular(folder / DESCRIPTOR), key)
         except (OSError, DamagedArtifact) as error:
             raise DamagedArtifact(key, f"artifact {folder} is damaged: {DESCRIPTOR}: {error}") from error
         return Artifact(folder, key, descriptor)
@@ -212,16 +213,16 @@ class Store:
         with remote.reading(operation, key) as (descriptor, download):
             parsed = read_foreign(descriptor, operation, key)
             with suppress(OSError, DamagedArtifact):
-                if read_descriptor((target / DESCRIPTOR).read_bytes(), key)["files"] == parsed["files"]:
+                if read_descriptor(read_regular(target / DESCRIPTOR), key)["files"] == parsed["files"]:
                     return Artifact(target, key, parsed)
+            remote.check_sizes(parsed["files"].values())
+            check_room(self.root, size_of(parsed))
             with self._replacing(target, f"{key}.{uuid.uuid4().hex}") as (draft, old):
                 for name, about in parsed["files"].items():
                     try:
-                        download(about["sha256"], draft.folder / name)
+                        download(about, draft.folder / name)
                     except FileNotFoundError as error:
                         raise DamagedArtifact(key, f"{Path(error.filename or '').name} is missing") from error
-                    if file_digest(draft.folder / name) != about["sha256"]:
-                        raise DamagedArtifact(key, f"{name} differs from the published file")
                     flush(draft.folder / name)
                 draft.write(DESCRIPTOR, descriptor)
                 flush(draft.folder)
@@ -442,7 +443,7 @@ class Store:
             The JSON value, or None if there is none.
         """
         try:
-            return json.loads((self.root / "memory" / f"{name}.json").read_text(encoding="utf-8"))
+            return json.loads(read_regular(self.root / "memory" / f"{name}.json"))
         except (OSError, ValueError):
             return None
 

@@ -1,39 +1,44 @@
 """Artifacts shared by several machines: a bucket, a shared folder, any URL of fsspec.
 
-`files/<sha256>` hold bytes under their own digest, compared on every fetch. The descriptor
-`artifacts/<operation>/<key>.json` is written last, by a write that succeeds for one writer only.
+`files/<sha256>` hold bytes under their own digest, compared on every fetch, which stops at the size in the descriptor.
+The descriptor `artifacts/<operation>/<key>.json` is written last, by a write that succeeds for one writer only.
 """
 
 from __future__ import annotations
 
 import errno
 import glob
+import hashlib
 import json
 import os
 import posixpath
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from zipfile import BadZipFile
 
 from autosparse.borders import expand
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
+from autosparse.regular_file import NotRegularError, open_regular, read_regular
+from autosparse.store.archive import check_archive
 from autosparse.store.artifact import DESCRIPTOR, Artifact, check_named, read_descriptor, read_foreign
-from autosparse.store.files import canonical, drafted, file_digest, write_through
+from autosparse.store.files import canonical, check_room, drafted, write_through
 
 Result = TypeVar("Result")
 Named = tuple[str, str]  # operation and key of an artifact
-Download = Callable[[str, Path], None]  # writes the file of a sha256 to a path
+Download = Callable[[Mapping[str, Any], Path], None]  # writes the file of {"sha256", "bytes"} to a path, and checks it
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::.*://)")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _ATTEMPTS, _PAUSE = 3, 0.3  # attempts; seconds before the second one, doubled for each next one
 _AT_ONCE = 16  # parallel requests
+_LARGEST_NOTE = 64 * 2**20  # bytes of a descriptor or a run's record: 100,000 inputs take 10 MB
+_PART = 2**20  # bytes read at a time
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # errors of file systems without hard links
 
 
@@ -73,12 +78,12 @@ class Remote:
     def look(self, operation: str, key: str, folder: Path) -> Artifact:
         """Return an artifact that fetches its files on reading, into a folder. Raises DamagedArtifact."""
 
-        def fetch(sha256: str, path: Path) -> None:
+        def fetch(about: Mapping[str, Any], path: Path) -> None:
             try:
                 with self.reading(operation, key) as (_, download):
-                    download(sha256, path)
-                    if file_digest(path) != sha256:
-                        raise DamagedArtifact(key, "a file differs from the published file")
+                    self.check_sizes([about])
+                    check_room(path.parent, about["bytes"])
+                    download(about, path)
             except MissingRequirement as problem:  # the reader continues, and rebuilds the artifact
                 self._lost.add(key)
                 raise DamagedArtifact(key, problem.message) from problem
@@ -88,7 +93,7 @@ class Remote:
 
     def push(self, artifact: Artifact, *, replace: bool = False) -> bool:
         """Publish an artifact; return False if one exists, which stays unless it is damaged or `replace`d."""
-        operation, data = artifact.descriptor["operation"], (artifact.folder / DESCRIPTOR).read_bytes()
+        operation, data = artifact.descriptor["operation"], read_regular(artifact.folder / DESCRIPTOR)
         path = self._descriptor(operation, artifact.key)
         with self._reached("written"):
             for name, about in artifact.files.items():
@@ -97,7 +102,7 @@ class Remote:
             if not made and not self._is_whole(operation, artifact.key):
                 made = self._patiently(lambda: self._create(path, data, replace=True))
             if made:  # an artifact that replaced it since stays
-                made = self._patiently(lambda: self._files.cat_file(path)) == data
+                made = self._content(path) == data
         self._bad.discard(artifact.key)
         self._lost.discard(artifact.key)
         self._known.add(artifact.key)
@@ -106,12 +111,12 @@ class Remote:
 
     def artifacts(self) -> Iterator[tuple[Named, dict[str, Any]]]:
         """Yield every listed artifact: operation and key, and the descriptor."""
-        for path, data in self._listed("artifacts/*/*.json"):
+        for path in self._listed("artifacts/*/*.json"):
             operation, name = path.split("/")[-2:]
             key = name.removesuffix(".json")
-            with suppress(DamagedArtifact):
+            with suppress(DamagedArtifact, FileNotFoundError), self._reached("read"):
                 check_named(operation, key)
-                yield (operation, key), read_descriptor(data, key)
+                yield (operation, key), read_descriptor(self._content(path), key)
 
     def claim(self, name: str, note: Mapping[str, Any]) -> bool:
         """Record the keys that a run uses, and the time: garbage collection keeps them."""
@@ -122,11 +127,12 @@ class Remote:
     def claims(self) -> Iterator[dict[str, Any]]:
         """Yield the runs' records. Raises MissingRequirement for an unreadable one: it may list any key."""
         with self._reached("read"):
-            for path, data in self._listed("uses/*.json"):
-                note = json.loads(data)
-                if not isinstance(note, dict):
-                    raise ValueError(f"{path} is not a note of a run")
-                yield note
+            for path in self._listed("uses/*.json"):
+                with suppress(FileNotFoundError):
+                    note = json.loads(self._content(path))
+                    if not isinstance(note, dict):
+                        raise ValueError(f"{path} is not a note of a run")
+                    yield note
 
     def remove(self, operation: str, key: str) -> None:
         """Remove a descriptor, and with it the artifact; `sweep` removes its files."""
@@ -143,19 +149,40 @@ class Remote:
                     with suppress(FileNotFoundError):
                         self._files.rm_file(path)
 
-    def _listed(self, pattern: str) -> Iterator[tuple[str, bytes]]:
-        # Path and content of every listed file.
+    def check_sizes(self, files: Iterable[Mapping[str, Any]]) -> None:
+        """Compare files with the sizes in their descriptor, before any is read. Raises DamagedArtifact."""
+        for about in files:
+            size = self._patiently(partial(self._size, self._file(about["sha256"])))
+            if size is not None and size != about["bytes"]:
+                raise DamagedArtifact("", f"a file has {size:,} bytes, its descriptor says {about['bytes']:,}")
+
+    def _listed(self, pattern: str) -> Sequence[str]:
         with self._reached("read"):
             self._files.invalidate_cache()
-            for path in self._patiently(lambda: self._files.glob(f"{glob.escape(self._root)}/{pattern}")):
-                with suppress(FileNotFoundError):
-                    yield path, self._files.cat_file(path)
+            paths: Sequence[str] = self._patiently(lambda: self._files.glob(f"{glob.escape(self._root)}/{pattern}"))
+            return paths
+
+    def _content(self, path: str) -> bytes:
+        # Of a descriptor or a run's record.
+        return b"".join(self._patiently(lambda: [*self._parts(path, _LARGEST_NOTE)]))
+
+    def _parts(self, path: str, most: int) -> Iterator[bytes]:
+        # Parts of a file, read up to `most` bytes, whatever the file holds.
+        try:
+            with open_regular(path) if self._local else self._files.open(path, "rb") as file:
+                while part := file.read(min(_PART, most + 1)):
+                    most -= len(part)
+                    if most < 0:
+                        raise DamagedArtifact("", f"{posixpath.basename(path)} is larger than it may be")
+                    yield part
+        except (NotRegularError, IsADirectoryError) as error:
+            raise DamagedArtifact("", f"{posixpath.basename(path)}: {error.strerror}") from error
 
     def _read(self, operation: str, key: str) -> bytes:
         # The descriptor, read once per process.
         if key not in self._descriptors:
             path = self._descriptor(operation, key)
-            self._descriptors[key] = self._patiently(lambda: self._files.cat_file(path))
+            self._descriptors[key] = self._content(path)
         return self._descriptors[key]
 
     def _is_whole(self, operation: str, key: str) -> bool:
@@ -163,7 +190,7 @@ class Remote:
         if key in self._bad:
             return False
         try:
-            descriptor = read_descriptor(self._files.cat_file(self._descriptor(operation, key)), key)
+            descriptor = read_descriptor(self._content(self._descriptor(operation, key)), key)
             files = descriptor["files"].values()
             return all(self._size(self._file(file["sha256"])) == file["bytes"] for file in files)
         except (FileNotFoundError, DamagedArtifact):
@@ -181,8 +208,17 @@ class Remote:
 
         self._patiently(attempt)
 
-    def _download(self, sha256: str, path: Path) -> None:
-        self._patiently(lambda: self._files.get_file(self._file(sha256), str(path)))
+    def _download(self, about: Mapping[str, Any], path: Path) -> None:
+        def attempt() -> str:
+            digest = hashlib.sha256()
+            with path.open("wb") as file:
+                for part in self._parts(self._file(about["sha256"]), about["bytes"]):
+                    digest.update(part)
+                    file.write(part)
+            return digest.hexdigest()
+
+        if self._patiently(attempt) != about["sha256"]:
+            raise DamagedArtifact("", f"{path.name} differs from the published file")
 
     def _create(self, path: str, data: bytes, *, replace: bool) -> bool:
         # An object store writes objects atomically and, on request, only new ones; a folder needs a hard link for that.
@@ -273,11 +309,10 @@ def _opened(url: str) -> tuple[Any, str]:
 
     if not _URL.match(url):  # a path, which may contain `::`
         path = expand(url).absolute()
-        is_zip = path.suffix == ".zip" and path.is_file()
-        try:
-            return (filesystem("zip", fo=str(path)), "") if is_zip else (filesystem("file"), str(path).rstrip("/"))
-        except BadZipFile:
-            raise UsageError(f"{url} is not a zip file", "`autosparse cache export` writes one") from None
+        if path.suffix == ".zip" and path.is_file():
+            check_archive(path)
+            return filesystem("zip", fo=str(path)), ""
+        return filesystem("file"), str(path).rstrip("/")
     try:
         files, root = url_to_fs(url)
     except ImportError as error:

@@ -15,7 +15,7 @@ from autosparse.steps import operations
 
 PACKAGE = Path(autosparse.__file__).parent
 LAYERS = [
-    {"errors", "lazy_torch", "packaged", "text"},
+    {"errors", "lazy_torch", "packaged", "regular_file", "text"},
     {"borders"},
     {"registry", "pretrained", "foreign_code"},
     {"core", "store", "backends"},

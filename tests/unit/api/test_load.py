@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -135,6 +136,11 @@ def with_network(**values: Any) -> Callable[[Path], None]:
     return change
 
 
+def of(name: str, **options: Any) -> Callable[[Path], None]:
+    """A card of another network, by its name and options."""
+    return with_network(model={"name": name, "options": options})
+
+
 def rewritten(edit: Callable[[bytes], bytes], *, in_card: bool = True) -> Callable[[Path], None]:
     """Another file of tensors, which the card describes, or not."""
 
@@ -203,8 +209,24 @@ HOSTILE = [
     pytest.param(changed(network=[1, 2]), "network", id="network of another type"),
     pytest.param(with_network(shape=[1, 28]), "shape", id="shape"),
     pytest.param(with_network(model={"name": "resnet19"}), "does not have", id="an unknown network"),
-    pytest.param(with_network(shape=[1, 2**40, 2**40]), "its network cannot be built", id="a huge image"),
-    pytest.param(with_network(classes=2**40), "its network cannot be built", id="so many classes"),
+    pytest.param(with_network(shape=[1, 2**40, 2**40]), "shape.1", id="a huge image"),
+    pytest.param(with_network(shape=[1, 10_000, 10_000]), "shape.1", id="a large image"),
+    pytest.param(with_network(classes=2**40), "classes", id="so many classes"),
+    pytest.param(with_network(classes=0), "classes", id="no classes"),
+    pytest.param(of("mlp", widths=[10**400]), "cannot be built", id="a number of 400 digits"),
+    pytest.param(of("mlp", widths=[1] * 20_000), "cannot be built", id="many options"),
+    pytest.param(of("resnet8", width=10**6), "cannot be built", id="a wide network"),
+    pytest.param(of("resnet8", width=4000), "numbers", id="more than a file"),
+    pytest.param(of("wide_resnet", depth=9994), "depth", id="a deep network"),
+    pytest.param(of("wide_resnet", depth=994), "more layers", id="a deep network in range"),
+    pytest.param(of("wide_resnet", depth=11), "6 n", id="an impossible depth"),
+    pytest.param(of("torchvision:resnet18", width_per_group=9), "damaged", id="a fault of a library"),
+    pytest.param(
+        changed(files={"model.compact.safetensors": {"sha256": "", "bytes": 10**18}}), "is not what", id="a huge size"
+    ),
+    pytest.param(
+        changed(files={"model.compact.safetensors": {"sha256": "", "bytes": 10**400}}), "damaged", id="an endless size"
+    ),
     pytest.param(with_network(classes=9), "of another network", id="other classes"),
     pytest.param(
         with_network(model={"name": "mlp", "options": {"widths": [10**9]}}),
@@ -352,3 +374,28 @@ def test_inspect_of_something_else(tmp_path: Path, capsys: pytest.CaptureFixture
 
     assert 2 == ended.code
     assert "hint: " in ended.err
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["card.json", "model.compact.safetensors", ""])
+def test_only_regular_files_are_opened(tmp_path: Path, name: str) -> None:
+    """A pipe in place of the card, the tensors or the model is refused at once."""
+    left_by_a_run(tmp_path / "m")
+    path = tmp_path / "m" / name if name else tmp_path / "alone.compact.safetensors"
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+    with pytest.raises(DamagedFile, match="not a file"):
+        autosparse.load(tmp_path / "m" if name else path)
+
+
+def test_a_file_above_the_memory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its size is compared first."""
+    left_by_a_run(tmp_path / "m")
+    file = tmp_path / "model.compact.safetensors"
+    with file.open("wb") as opened:
+        opened.truncate(2**40)
+    monkeypatch.setattr(sys.modules["autosparse.api.load"], "available_memory", lambda: 2**30)
+
+    with pytest.raises(DamagedFile, match=r"of 1\.1 TB is larger than 1\.07 GB"):
+        autosparse.load(file)

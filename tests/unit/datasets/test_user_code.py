@@ -9,6 +9,7 @@ import pytest
 
 from autosparse.datasets import Source, open_source
 from autosparse.errors import OwnCodeError, UsageError
+from autosparse.user_code import load_factory
 from tests.unit.datasets.conftest import everything
 
 ARRAYS = """
@@ -305,3 +306,68 @@ def test_one_class_is_refused(tmp_path: Path) -> None:
     """A set of a single class is refused before anything is trained on it."""
     with pytest.raises(UsageError, match="has one class, '0'"):
         opened(tmp_path, "def load(): return images(30), labels(30) * 0")
+
+
+def test_one_huge_label_is_a_class_as_any(tmp_path: Path) -> None:
+    """Classes are the distinct labels; the number of a label has no cost."""
+    body = "def load():\n there = labels(30) * 10**9\n return images(30), there"
+    source = opened(tmp_path, body)
+
+    assert ("0", "1000000000", "2000000000") == source.class_names
+    assert {0, 1, 2} == {*everything_of(source)}
+
+
+def everything_of(source: Source) -> list[int]:
+    """The labels of all splits."""
+    return [label for split in source.load().values() for label in split.labels.tolist()]
+
+
+def test_a_list_of_a_billion_class_names_is_refused(tmp_path: Path) -> None:
+    """Its length is compared before any name is read."""
+    body = (
+        "class Set:\n classes = range(10**9)\n def __len__(self): return 30\n"
+        " def __getitem__(self, at): return images(30)[at], at % 3\ndef load(): return Set()"
+    )
+
+    with pytest.raises(UsageError, match="1,000,000,000 names, above 1,048,576"):
+        opened(tmp_path, body)
+
+
+@pytest.mark.parametrize("name", ["os:system", "shutil:rmtree", "sys:exit", "builtins:eval", "subprocess:Popen"])
+def test_functions_of_python_are_refused_by_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their sources are not read, and nothing is called."""
+    monkeypatch.setattr("autosparse.user_code.sources", lambda name: pytest.fail("nothing may be read"))
+    monkeypatch.setattr("os.system", lambda *_: pytest.fail("nothing may be called"))
+
+    with pytest.raises(UsageError, match="a module of Python"):
+        load_factory(name)
+
+
+@pytest.mark.parametrize(
+    ("imported", "name"),
+    [
+        ("from os import system", "system"),
+        ("from shutil import rmtree", "rmtree"),
+        ("from subprocess import Popen", "Popen"),
+        ("from torch import zeros", "zeros"),
+    ],
+)
+def test_functions_of_python_are_refused_behind_an_import(tmp_path: Path, imported: str, name: str) -> None:
+    """A factory is a function or a class of the user's."""
+    (tmp_path / "own.py").write_text(imported)
+
+    with pytest.raises(UsageError, match="not a factory"):
+        load_factory(f"{tmp_path / 'own.py'}:{name}")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "class load:\n def __new__(cls): return images(30), labels(30)",
+        "import functools\n@functools.lru_cache\ndef load(): return images(30), labels(30)",
+        "import functools\nload = functools.partial(lambda part: (part(30), labels(30)), images)",
+    ],
+)
+def test_factories_of_every_kind_are_taken(tmp_path: Path, body: str) -> None:
+    """Classes, wrapped functions and partial ones."""
+    assert 3 == opened(tmp_path, body).classes

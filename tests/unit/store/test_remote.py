@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,13 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
-from autosparse.store import Artifact, Draft, Store, remote
+from autosparse.store import Artifact, Draft, Store
+from autosparse.store import remote as module
 from autosparse.store.files import canonical, key_of
 from autosparse.store.remote import Remote
 
 MADE_FROM: dict[str, Any] = {"version": 1, "options": {"seed": 0}, "inputs": {}}
 KEY = key_of("mask", *MADE_FROM.values())
-FILES = ("cat_file", "get_file", "info", "pipe_file", "put_file", "makedirs")
+FILES = ("open", "info", "pipe_file", "put_file", "makedirs")
 
 
 class Faulty:
@@ -69,7 +72,7 @@ class InTurn:
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts follow each other without a pause."""
-    monkeypatch.setattr(remote, "_PAUSE", 0.0)
+    monkeypatch.setattr(module, "_PAUSE", 0.0)
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -255,7 +258,7 @@ def test_names_and_keys_that_no_artifact_has_are_refused(
 
     remote._files.makedirs(f"{remote._root}/artifacts/{operation}", exist_ok=True)
     remote._files.pipe_file(f"{remote._root}/artifacts/{operation}/{key}.json", descriptor)
-    monkeypatch.setattr(remote, "_download", lambda sha256, path: fetched.append(sha256))
+    monkeypatch.setattr(remote, "_download", lambda about, path: fetched.append(about["sha256"]))
     with pytest.raises(DamagedArtifact):
         store.take(remote, operation, key)
     with pytest.raises(DamagedArtifact):
@@ -391,3 +394,82 @@ def test_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="is not a zip file"):
         Remote(str(tmp_path / "a.zip"))
+
+
+def described(remote: Remote, change: Callable[[dict[str, Any]], None]) -> None:
+    """Rewrite the published descriptor."""
+    path = remote._descriptor("mask", KEY)
+    about = json.loads(remote._files.cat_file(path))
+    change(about["files"])
+    remote._files.pipe_file(path, canonical(about).encode())
+
+
+@pytest.mark.parametrize("declared", [1, 10**15, 10**30, -1, True, 299.0])
+def test_a_file_of_another_size_than_declared_is_refused_before_it_is_read(
+    tmp_path: Path, url: str, declared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is fetched, neither by a copy nor by a look."""
+    store_at(tmp_path / "a", url).share("mask", KEY)
+    reader, remote = Store(tmp_path / "b", url), Remote(url)
+    described(remote, lambda files: files["raw.bin"].update(bytes=declared))
+    monkeypatch.setattr(remote, "_download", lambda about, path: pytest.fail("nothing may be fetched"))
+
+    with pytest.raises(DamagedArtifact):
+        reader.take(remote, "mask", KEY)
+    with pytest.raises(DamagedArtifact):
+        remote.look("mask", KEY, tmp_path / "looked").read("raw.bin")
+
+
+def test_a_download_stops_at_the_declared_size(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that reports no size, or a wrong one, fills no disk."""
+    store_at(tmp_path / "a", url).share("mask", KEY)
+    remote = Remote(url)
+    monkeypatch.setattr(remote, "_size", lambda path: None)
+    described(remote, lambda files: files["raw.bin"].update(bytes=7))
+
+    with pytest.raises(DamagedArtifact, match="larger than it may be"):
+        Store(tmp_path / "b").take(remote, "mask", KEY)
+    sha256 = json.loads(remote._files.cat_file(remote._descriptor("mask", KEY)))["files"]["raw.bin"]["sha256"]
+    with pytest.raises(DamagedArtifact), remote.reading("mask", KEY) as (_, download):
+        download({"sha256": sha256, "bytes": 7}, tmp_path / "draft")
+
+    assert (tmp_path / "draft").stat().st_size <= 7
+
+
+def test_a_full_disk_is_noticed_before_a_copy(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sizes of all files are compared with the free space."""
+    store_at(tmp_path / "a", url).share("mask", KEY)
+    remote = Remote(url)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=10))
+    monkeypatch.setattr(remote, "_download", lambda about, path: pytest.fail("nothing may be fetched"))
+
+    with pytest.raises(MissingRequirement, match="has 10 B free"):
+        Store(tmp_path / "b").take(remote, "mask", KEY)
+
+
+def test_a_descriptor_without_end_is_no_artifact(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reading stops at a limit, and the others are listed."""
+    store_at(tmp_path / "a", url).share("mask", KEY)
+    remote = Remote(url)
+    remote._files.pipe_file(remote._descriptor("mask", KEY[::-1]), b" " * 10_000)
+    monkeypatch.setattr(module, "_LARGEST_NOTE", 9_000)
+
+    assert [KEY] == [key for (_, key), _ in remote.artifacts()]
+    with pytest.raises(DamagedArtifact, match="larger than it may be"):
+        Store(tmp_path / "b").take(remote, "mask", KEY[::-1])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_in_a_shared_folder_is_damage(tmp_path: Path) -> None:
+    """It is refused at once, as a file and as a descriptor."""
+    store_at(tmp_path / "a", str(tmp_path / "shared")).share("mask", KEY)
+    remote = Remote(str(tmp_path / "shared"))
+    file = next(path for path in (tmp_path / "shared" / "files").rglob("*") if path.is_file())
+    file.unlink()
+    os.mkfifo(file)
+    os.mkfifo(remote._descriptor("mask", KEY[::-1]))
+
+    with pytest.raises(DamagedArtifact):
+        Store(tmp_path / "b").take(remote, "mask", KEY)
+    with pytest.raises(DamagedArtifact, match="named pipe"):
+        Store(tmp_path / "c").take(remote, "mask", KEY[::-1])
