@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import glob
-import json
 import os
 import posixpath
 import re
@@ -22,8 +21,10 @@ from typing import Any, TypeVar
 from zipfile import BadZipFile
 
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
-from autosparse.store.artifact import DESCRIPTOR, Artifact, check_named, read_descriptor, read_foreign
-from autosparse.store.files import canonical, drafted, file_digest, write_through
+from autosparse.store.artifact import Artifact
+from autosparse.store.descriptor import DESCRIPTOR, read_descriptor, read_foreign
+from autosparse.store.files import drafted, file_digest, write_through
+from autosparse.store.sealed import seal, unseal
 
 Result = TypeVar("Result")
 Named = tuple[str, str]  # operation and key of an artifact
@@ -109,12 +110,11 @@ class Remote:
             operation, name = path.split("/")[-2:]
             key = name.removesuffix(".json")
             with suppress(DamagedArtifact):
-                check_named(operation, key)
-                yield (operation, key), read_descriptor(data, key)
+                yield (operation, key), read_foreign(data, operation, key)
 
     def claim(self, name: str, note: Mapping[str, Any]) -> bool:
         """Record the keys that a run uses, and the time: garbage collection keeps them."""
-        path, data = f"{self._root}/uses/{name}.json", canonical(note).encode()
+        path, data = f"{self._root}/uses/{name}.json", seal(note)
         with self._reached("written"):
             return self._patiently(lambda: self._create(path, data, replace=True))
 
@@ -122,9 +122,10 @@ class Remote:
         """Yield the runs' records. Raises MissingRequirement for an unreadable one: it may list any key."""
         with self._reached("read"):
             for path, data in self._listed("uses/*.json"):
-                note = json.loads(data)
-                if not isinstance(note, dict):
-                    raise ValueError(f"{path} is not a note of a run")
+                try:
+                    note = unseal(data)
+                except ValueError as error:
+                    raise ValueError(f"{path} is damaged: {error}") from error
                 yield note
 
     def remove(self, operation: str, key: str) -> None:
@@ -162,7 +163,7 @@ class Remote:
         if key in self._bad:
             return False
         try:
-            descriptor = read_descriptor(self._files.cat_file(self._descriptor(operation, key)), key)
+            descriptor = read_descriptor(self._files.cat_file(self._descriptor(operation, key)), operation, key)
             files = descriptor["files"].values()
             return all(self._size(self._file(file["sha256"])) == file["bytes"] for file in files)
         except (FileNotFoundError, DamagedArtifact):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from autosparse.store import Store, contents, file_digest, name_in
+from tests.sealing import replace_text
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +57,7 @@ def test_nothing_is_read_twice(tmp_path: Path, cache: Path) -> None:
     paths = write(tmp_path, "one", "two")
     digests(tmp_path, paths)
     (memory,) = (cache / "memory").iterdir()
-    memory.write_text(memory.read_text().replace(sha("one"), "remembered"))
+    replace_text(memory, sha("one"), "remembered")
 
     assert {"a": "remembered", "b/b": sha("two")} == digests(tmp_path, paths)
     paths[1].write_text("three")
