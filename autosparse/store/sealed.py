@@ -13,7 +13,7 @@ SEAL = "content_sha256"
 
 def seal(value: Mapping[str, Any], *, compact: bool = False) -> bytes:
     """Return the JSON of an object with the digest of its content; `compact` is not for people, and read fastest."""
-    value = json.loads(json.dumps(value))  # as a reader sees it: all keys are texts
+    value = json.loads(json.dumps({name: item for name, item in value.items() if name != SEAL}))  # as a reader sees it
     text = _canonical(value)
     stated = _sha256(text)
     if compact and value:
