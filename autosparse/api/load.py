@@ -20,13 +20,13 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from autosparse.api.hold import unwrap
 from autosparse.backends import available_memory
+from autosparse.borders import first_line
 from autosparse.core.inputs import leaves
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import state_of
 from autosparse.datasets import LARGEST_SIDE
 from autosparse.errors import AutosparseError, DamagedFile, MissingRequirement, UsageError
 from autosparse.exporters import Model, exporters, fit, most_numbers
-from autosparse.foreign_code import first_line
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model, models
 from autosparse.regular_file import open_regular

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -207,6 +208,21 @@ def say(text: str) -> None:
     """Print a note on stderr, never wrapped."""
     for line in text.splitlines():
         notes().print(plain(shortened(line)), soft_wrap=True)
+
+
+class _Warnings(logging.Handler):
+    """Handler that prints what the library logs, such as a damaged file of the cache, without repeating itself."""
+
+    _last = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text != self._last:
+            say(f"warning: {text}")
+        self._last = text
+
+
+logging.getLogger("autosparse").addHandler(_Warnings(logging.WARNING))
 
 
 def say_error(message: str, hint: str | None) -> None:

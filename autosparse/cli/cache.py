@@ -23,7 +23,7 @@ from autosparse.plan.compile import compile_plan
 from autosparse.spec import find_spec, load_spec, resolve, with_settings
 from autosparse.spec.target import read_seconds
 from autosparse.store import Artifact, Remote, Store, collect, collect_remote
-from autosparse.store.artifact import size_of
+from autosparse.store.descriptor import size_of
 from autosparse.store.files import check_room
 from autosparse.text import literal, size
 
@@ -82,17 +82,23 @@ def cache_ls(json_: options.Json = False) -> None:
 
 @cache.command("verify", cls=Command, epilog=examples("cache verify"))
 def cache_verify(json_: options.Json = False) -> None:
-    """Verify every artifact by its digests."""
-    checked = list(Store.default().verify())
-    damaged = [problem for _, problem in checked if problem]
+    """Verify every artifact and every remembered value by its digests."""
+    store = Store.default()
+    artifacts, remembered = ([p for _, p in checked] for checked in (store.verify(), store.verify_memory()))
+    damaged = [*filter(None, artifacts), *filter(None, remembered)]
     if json_:
-        show_json({"schema_version": 1, "checked": len(checked), "damaged": damaged})
+        counts = {"checked": len(artifacts), "remembered": len(remembered)}
+        show_json({"schema_version": 1, **counts, "damaged": damaged})
     else:
         for problem in damaged:
             show_text(problem)
-        show_text(f"{len(checked) - len(damaged)} of {len(checked)} artifacts are sound")
-    if damaged:
+        sound = f"{artifacts.count(None)} of {len(artifacts)} artifacts"
+        show_text(f"{sound} and {remembered.count(None)} of {len(remembered)} remembered values are sound")
+    if any(artifacts):
         say("hint: the next run moves damaged artifacts away and rebuilds them")
+    if any(remembered):
+        say("hint: damaged values are ignored and made again; `autosparse cache gc` deletes them")
+    if damaged:
         raise typer.Exit(4)
 
 

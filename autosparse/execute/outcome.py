@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -193,7 +193,8 @@ def find_stale(store: Store, changed: Collection[Step]) -> dict[str, str]:
     for record in open_index(store):
         current = {role: digests[key] for role, key in record.inputs.items() if key in digests}
         if current:
-            consumed = store.open(record.operation, record.key).descriptor.get("consumed", {})
-            if any(consumed.get(role, now) != now for role, now in current.items()):
-                stale[record.key] = record.step
+            with suppress(DamagedArtifact):  # noticed when it is read
+                consumed = store.open(record.operation, record.key).descriptor["consumed"]
+                if any(consumed.get(role, now) != now for role, now in current.items()):
+                    stale[record.key] = record.step
     return stale

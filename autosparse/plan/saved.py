@@ -23,6 +23,7 @@ from autosparse.spec import LoadedSpec, take_spec
 from autosparse.spec.document import texts
 from autosparse.store import Index, Record
 from autosparse.store.files import drafted
+from autosparse.store.sealed import seal, unseal
 
 KIND = "autosparse plan"
 _SCHEMA_VERSION = 1
@@ -87,11 +88,9 @@ def save_plan(
     )
     if path.exists() and not _is_ours(path):
         raise UsageError(f"{path} exists and is not a saved plan", "name another file with `--out`")
-    text = json.dumps(asdict(saved), indent=1, ensure_ascii=False) + "\n"
     try:
         with drafted(path) as draft:
-            # Escapes keep a name that is not valid UTF-8.
-            draft.write_bytes(text.encode("utf-8", errors="backslashreplace"))
+            draft.write_bytes(seal(asdict(saved)))
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}", "name another file with `--out`") from None
 
@@ -124,10 +123,12 @@ def read_plan(path: Path) -> SavedPlan | None:
             f"{path} was saved by autosparse {version} in a form that {__version__} cannot read", _again(path)
         )
     try:
-        return TypeAdapter(SavedPlan).validate_python(data)
+        return TypeAdapter(SavedPlan).validate_python(unseal(text.encode()))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise _damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except ValueError as error:
+        raise _damaged(path, error) from None
 
 
 def spec_of(saved: SavedPlan, path: Path) -> LoadedSpec:

@@ -22,6 +22,7 @@ from autosparse.report.finished import Finished
 from autosparse.report.schema import SCHEMA_VERSION, Report
 from autosparse.steps import metrics_of
 from autosparse.store.files import drafted
+from autosparse.store.sealed import seal, unseal
 
 RUNS = Path("runs")
 _REPORT, _PLAN, _TAGS, _RESOLVED = "report.json", "plan.json", "tags.json", "resolved.json"
@@ -52,7 +53,7 @@ def open_folder(
     name = re.sub(r"[/\\\0]", "_", name)
     for folder in [out] if out else _numbered(name).values():
         recorded = _load(folder / _PLAN)
-        if isinstance(recorded, dict) and recorded.get("digest") == digest:
+        if recorded and recorded.get("digest") == digest:
             return folder
         if out and out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
@@ -90,7 +91,7 @@ def spec_text_of(run: Run) -> str:
 
 def _recorded(run: Run, file: str, *keys: str) -> dict[str, Any]:
     value = _load(run.folder / file)
-    if not isinstance(value, dict) or not value.keys() >= {*keys}:
+    if value is None or not value.keys() >= {*keys}:
         raise UsageError(f"run {run.folder} has no spec", "run its spec again")
     return value
 
@@ -151,7 +152,7 @@ def tag_run(run: Run, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Ru
     gone = {*remove}
     tags = tuple(tag for tag in dict.fromkeys([*run.tags, *add]) if tag not in gone)
     try:
-        _save(run.folder / _TAGS, tags)
+        _save(run.folder / _TAGS, {"tags": tags})
     except OSError as error:
         raise MissingRequirement(f"{error.filename} cannot be written: {error.strerror}") from error
     return replace(run, tags=tags)
@@ -170,22 +171,22 @@ def remove_folder(folder: Path) -> None:
 
 
 def _run(folder: Path) -> Run:
-    known, report, problem = _load(folder / _TAGS), None, "it has not finished"
+    tags, report, problem = (_load(folder / _TAGS) or {}).get("tags"), None, "it has not finished"
     if os.path.lexists(folder / _REPORT):
         report, problem = _read_report(folder / _REPORT)
-    return Run(folder, report, problem, tuple(map(str, known)) if isinstance(known, list) else ())
+    return Run(folder, report, problem, tuple(map(str, tags)) if isinstance(tags, list) else ())
 
 
 def _read_report(path: Path) -> tuple[Report | None, str]:
     # The report, or the reason why there is none.
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = unseal(read_regular(path))
     except OSError as error:
         return None, f"its {_REPORT} cannot be read: {error.strerror}"
-    except Exception:  # no text, no JSON, or too deep for the reader
-        return None, f"its {_REPORT} is damaged"
+    except ValueError as error:
+        return None, f"its {_REPORT} is damaged: {error}"
     other = f"its {_REPORT} was written by another version of autosparse"
-    version = value.get("schema_version") if isinstance(value, dict) else None
+    version = value.get("schema_version")
     if isinstance(version, int) and version != SCHEMA_VERSION:
         return None, other
     try:
@@ -223,10 +224,11 @@ def _make(name: str) -> Path:
         return folder
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> dict[str, Any] | None:
+    # None for a missing or a damaged file.
     try:
-        return json.loads(read_regular(path))
-    except Exception:  # absent, unreadable, no JSON, or too deep for the reader
+        return unseal(read_regular(path))
+    except (OSError, ValueError):
         return None
 
 
@@ -235,8 +237,8 @@ def _is_ours(name: str) -> bool:
     return name in _LEFT or (name.startswith(".") and name[1:].rpartition(".")[0] in _LEFT)
 
 
-def _save(path: Path, value: Any) -> None:
-    write_file(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+def _save(path: Path, value: Mapping[str, Any]) -> None:
+    write_file(path, seal(value))
 
 
 def write_file(path: Path, content: bytes | str) -> None:
@@ -288,6 +290,6 @@ def _cells(run: Run) -> list[tuple[str, Sequence[float], str, bool]]:
 def _kind(run: Run) -> Any:
     # Accuracies are comparable for the same network and images, with all of their options.
     spec = _load(run.folder / _RESOLVED)
-    if isinstance(spec, dict) and {"model", "dataset"} <= spec.keys():
+    if spec and {"model", "dataset"} <= spec.keys():
         return spec["model"], spec["dataset"]
     return run.report and (run.report.model, run.report.dataset)

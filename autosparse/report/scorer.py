@@ -16,6 +16,7 @@ from autosparse.spec import Pretrained
 from autosparse.steps.scorer import ScorerResult
 from autosparse.steps.study import Trial, TrialResult, TuneResult, importances
 from autosparse.store import Artifact
+from autosparse.store.sealed import seal
 
 
 def copy_scorer(finished: Finished, folder: Path) -> Path | None:
@@ -40,7 +41,7 @@ def copy_scorer(finished: Finished, folder: Path) -> Path | None:
     target = folder / "scorer"
     target.mkdir(parents=True, exist_ok=True)
     write_file(target / "state.safetensors", artifact.read("state.safetensors"))
-    write_file(target / "scorer.json", json.dumps(about, indent=1) + "\n")
+    write_file(target / "scorer.json", seal(about))
     write_file(target / "card.json", json.dumps(_card(finished, artifact), indent=1) + "\n")
     return target
 

@@ -34,6 +34,7 @@ from autosparse.spec.overrides import apply_budget, apply_override, budget_optio
 from autosparse.spec.schema import Spec
 from autosparse.spec.section import checked
 from autosparse.store import Store, digest
+from autosparse.store.sealed import SEAL
 
 FILE = "autosparse.yaml"
 
@@ -261,6 +262,7 @@ def _read(path: FilePath, seen: tuple[FilePath, ...]) -> Document:
     if not isinstance(document.data, dict):
         mark = document.values[()]
         raise SpecError(mark.problem("a spec must be a mapping of keys", "begin with `model: resnet8`"))
+    document.data.pop(SEAL, None)  # of the `resolved.json` in a run folder
     return _extended(document, path, seen) if "extends" in document.data else document
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +19,14 @@ from autosparse.errors import StepError, UsageError
 from autosparse.lazy_torch import torch
 from autosparse.pretrained import locate_scorer, pretrained_scorers
 from autosparse.registry import suggestion
+from autosparse.regular_file import read_regular
 from autosparse.steps._base import Context, KeyedChoice, StateResult, operations
 from autosparse.steps.context import choose, generator, not_finite
 from autosparse.steps.label import ROUNDS, LabelResult, example_bytes
 from autosparse.steps.study import TuneResult
 from autosparse.steps.workload import Counted, Facts, Workload
 from autosparse.store import file_digest, load_tensors
+from autosparse.store.sealed import unseal
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def pretrained(context: Context, *, scorer: dict[str, Any]) -> None:
 def read_state(folder: str | Path) -> Tensors:
     """Load the tensors of a scorer's folder. Raises StepError for damaged or non-finite ones."""
     try:
-        state = load_tensors((locate_scorer(folder) / STATE).read_bytes())
+        state = load_tensors(read_regular(locate_scorer(folder) / STATE))
     except (ValueError, KeyError, TypeError) as error:
         raise StepError(f"scorer {folder} is damaged: {STATE}: {error}") from error
     if broken := not_finite(state):
@@ -182,18 +183,14 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
 
 
 def _about(path: Path, folder: str | Path) -> dict[str, Any]:
-    damaged = "copy it again from the run that left it"
+    damaged = "copy it again from the run that left it: the `scorer` folder of a run, not an artifact of the cache"
     try:
-        about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-        same = file_digest(path / STATE) == about["sha256"] if "sha256" in about else True
-    except (OSError, ValueError, TypeError) as error:
+        about = unseal(read_regular(path / ABOUT))
+        if wrong := [name for name, kind in _KINDS.items() if not isinstance(about.get(name), kind)]:
+            raise ValueError(f"it has no valid `{wrong[0]}`")
+        same = file_digest(path / STATE) == about["sha256"]
+    except (OSError, ValueError) as error:
         raise UsageError(f"{folder} is damaged: {ABOUT}: {error}", damaged) from None
-    for name, kind in _KINDS.items():
-        if not isinstance(about.get(name) if isinstance(about, dict) else None, kind):
-            raise UsageError(
-                f"{folder} is not a scorer that a run left: {ABOUT} does not say its `{name}`",
-                "name the `scorer` folder of a run, not an artifact of the cache",
-            )
     if not same:
         raise UsageError(f"{folder} is damaged: {STATE} is not what {ABOUT} describes", damaged)
     if not isinstance(about.get("selection", {}), dict):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,16 +12,11 @@ from typing import Any, TypeVar
 from autosparse.errors import DamagedArtifact
 from autosparse.lazy_torch import numpy, torch
 from autosparse.regular_file import read_regular
-from autosparse.store.files import canonical, drafted, file_digest, key_of, write_through, writing
+from autosparse.store.descriptor import DESCRIPTOR, size_of
+from autosparse.store.files import canonical, drafted, file_digest, write_through, writing
 from autosparse.store.safetensors import ShardedRows, dump_tensors, load_tensors, read_array, read_tensor
 
 Parsed = TypeVar("Parsed")
-
-DESCRIPTOR = "artifact.json"
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # within one folder: never a path out of it
-_SHA256 = re.compile(r"[0-9a-f]{64}")  # also the form of keys
-_OPERATION = re.compile(r"[a-z][a-z0-9_]*")
-_LARGEST_SIZE = 2**63  # bytes of a file
 
 
 @dataclass(frozen=True)
@@ -238,80 +231,3 @@ class Draft:
             value: JSON value.
         """
         self.write(f"{name}.json", canonical(value).encode())
-
-
-def read_descriptor(data: bytes, key: str) -> dict[str, Any]:
-    """Return the descriptor of an artifact.
-
-    Args:
-        data: Bytes of `artifact.json`.
-        key: Key of the artifact.
-
-    Returns:
-        The descriptor.
-
-    Raises:
-        DamagedArtifact: If the bytes are no descriptor of this key.
-    """
-    try:
-        descriptor: dict[str, Any] = json.loads(data)
-        if descriptor["key"] != key:
-            raise ValueError("it describes another artifact")
-        for name, about in descriptor["files"].items():
-            if not _FILE_NAME.fullmatch(name) or name == DESCRIPTOR or not _SHA256.fullmatch(about["sha256"]):
-                raise ValueError(f"it names an odd file, {name!r}")
-            if type(about["bytes"]) is not int or not 0 <= about["bytes"] < _LARGEST_SIZE:
-                raise ValueError(f"it does not say how large {name} is")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DamagedArtifact(key, str(error)) from error
-    return descriptor
-
-
-def read_foreign(data: bytes, operation: str, key: str) -> dict[str, Any]:
-    """Return a descriptor that another machine published.
-
-    Args:
-        data: Bytes of `artifact.json`.
-        operation: Operation of the artifact.
-        key: Key of the artifact.
-
-    Returns:
-        The descriptor.
-
-    Raises:
-        DamagedArtifact: Unless operation and key match the content.
-    """
-    check_named(operation, key)
-    descriptor = read_descriptor(data, key)
-    if descriptor.get("operation") != operation:
-        raise DamagedArtifact(key, "it describes an artifact of another operation")
-    with suppress(KeyError, TypeError, ValueError):
-        if key == key_of(operation, descriptor["version"], descriptor["options"], descriptor["inputs"]):
-            return descriptor
-    raise DamagedArtifact(key, "its key is not that of what it says it was made from")
-
-
-def check_named(operation: str, key: str) -> None:
-    """Check an operation and a key before they become folder names.
-
-    Args:
-        operation: Operation of an artifact.
-        key: Key of an artifact.
-
-    Raises:
-        DamagedArtifact: If either is malformed.
-    """
-    if not _OPERATION.fullmatch(operation) or not _SHA256.fullmatch(key):
-        raise DamagedArtifact(key, f"no artifact is called {operation!r}, {key!r}")
-
-
-def size_of(descriptor: Mapping[str, Any]) -> int:
-    """Return the size of an artifact.
-
-    Args:
-        descriptor: Descriptor of the artifact.
-
-    Returns:
-        Size of all its files in bytes.
-    """
-    return sum(file["bytes"] for file in descriptor["files"].values())

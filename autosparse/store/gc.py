@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import threading
@@ -16,10 +15,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from autosparse.errors import Busy
-from autosparse.regular_file import read_regular
-from autosparse.store.artifact import size_of
-from autosparse.store.local import Store
+from autosparse.errors import Busy, MissingRequirement
+from autosparse.store.descriptor import size_of
+from autosparse.store.local import Store, read_memory
 from autosparse.store.remote import Remote
 
 _REFRESH, _AGAIN = 3600.0, 90.0  # seconds until a running plan renews its claim, and until a retry after a failure
@@ -81,6 +79,12 @@ def collect(store: Store, seconds: float, *, dry: bool = False) -> Iterator[Unus
             except Busy:
                 continue
         yield Unused(operation, artifact.key, artifact.size)
+    for path, problem in store.verify_memory():
+        if problem and path.is_file():
+            size = path.stat().st_size
+            if not dry:
+                path.unlink(missing_ok=True)
+            yield Unused("memory", path.stem, size)
     for name in ("drafts", "damaged", "fetched"):
         folders = (store.root / name).iterdir() if (store.root / name).is_dir() else ()
         for folder in folders:
@@ -118,11 +122,16 @@ def _used(store: Store, since: float) -> set[str]:
     used = set[str]()
     for path in (store.root / "memory").glob("used-*.json"):
         try:
-            note: Any = json.loads(read_regular(path))
-            keys = set(note["keys"])
-        except (OSError, ValueError, KeyError, TypeError):
+            note: Any = read_memory(path)
+            keys, at = {*note["keys"]}, _time(note["time"])
+        except FileNotFoundError:
             continue
-        if _time(note.get("time")) > since or _goes_on(store, path.stem.removeprefix("used-")):
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if path.stat().st_mtime <= since and not _goes_on(store, path.stem.removeprefix("used-")):
+                continue
+            message = f"{path} is damaged: {error}; its run may have used any artifact"
+            raise MissingRequirement(message, "delete the file to let that run's artifacts go too") from error
+        if at > since or _goes_on(store, path.stem.removeprefix("used-")):
             used |= keys
     return used
 

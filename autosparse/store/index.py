@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.errors import DamagedArtifact
-from autosparse.store.artifact import DESCRIPTOR, size_of
+from autosparse.store.descriptor import DESCRIPTOR, size_of
 from autosparse.store.local import Store
 
 _MEMORY = "index-1"

@@ -5,7 +5,7 @@ An artifact is drafted elsewhere, flushed and moved here in one rename: atomic, 
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import shutil
 import time
@@ -20,12 +20,15 @@ from filelock import FileLock, Timeout
 from autosparse.borders import expand
 from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
 from autosparse.regular_file import read_regular
-from autosparse.store.artifact import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign, size_of
-from autosparse.store.files import canonical, check_room, drafted, flush, writing
+from autosparse.store.artifact import Artifact, Draft
+from autosparse.store.descriptor import DESCRIPTOR, EMPTY, read_descriptor, read_foreign, size_of
+from autosparse.store.files import check_room, drafted, flush, writing
 from autosparse.store.remote import Remote
+from autosparse.store.sealed import seal, unseal
 
 Result = TypeVar("Result")
 
+_LOG = logging.getLogger(__name__)
 _AGAIN = 60.0  # seconds until a retry of an unreachable shared store
 
 
@@ -150,7 +153,7 @@ class Store:
             if artifact is not None:
                 return artifact
         try:
-            descriptor = read_descriptor(read_regular(folder / DESCRIPTOR), key)
+            descriptor = read_descriptor(read_regular(folder / DESCRIPTOR), operation, key)
         except (OSError, DamagedArtifact) as error:
             raise DamagedArtifact(key, f"artifact {folder} is damaged: {DESCRIPTOR}: {error}") from error
         return Artifact(folder, key, descriptor)
@@ -213,7 +216,7 @@ class Store:
         with remote.reading(operation, key) as (descriptor, download):
             parsed = read_foreign(descriptor, operation, key)
             with suppress(OSError, DamagedArtifact):
-                if read_descriptor(read_regular(target / DESCRIPTOR), key)["files"] == parsed["files"]:
+                if read_descriptor(read_regular(target / DESCRIPTOR), operation, key)["files"] == parsed["files"]:
                     return Artifact(target, key, parsed)
             remote.check_sizes(parsed["files"].values())
             check_room(self.root, size_of(parsed))
@@ -269,7 +272,8 @@ class Store:
             operation: Operation of the artifact, such as `irp`.
             key: Key of the artifact, 64 hex digits.
             write: Function that writes the files of a draft.
-            describe: Function that returns further fields of the descriptor, after `write`.
+            describe: Function that returns further fields of the descriptor, after `write`; its provenance is empty
+                without them.
             replace: Replace an old artifact: readers see one, the other or none, but never parts of both.
 
         Returns:
@@ -278,8 +282,8 @@ class Store:
         target = self._folder(operation, key)
         with self._replacing(target, key) as (draft, old):
             write(draft)
-            descriptor = {**describe(), "operation": operation, "key": key, "files": draft.files}
-            draft.write(DESCRIPTOR, json.dumps(descriptor, sort_keys=True, indent=1).encode())
+            descriptor = {**EMPTY, **describe(), "operation": operation, "key": key, "files": draft.files}
+            draft.write(DESCRIPTOR, seal(descriptor))
             flush(draft.folder)
             if replace and self.holds(operation, key):
                 target.rename(old)
@@ -407,6 +411,22 @@ class Store:
             else:
                 yield path, None
 
+    def verify_memory(self) -> Iterator[tuple[Path, str | None]]:
+        """Check every remembered value, the index among them.
+
+        Yields:
+            File of a value, and its problem or None.
+        """
+        for path in sorted((self.root / "memory").glob("*.json")):
+            problem = None
+            try:
+                read_memory(path)
+            except FileNotFoundError:  # removed since it was listed
+                continue
+            except (OSError, ValueError) as error:
+                problem = f"{path} is damaged: {error}"
+            yield path, problem
+
     def remember(self, name: str, value: Any) -> None:
         """Store a small JSON value that is no step's input, such as the spec last planned in a directory.
 
@@ -420,8 +440,8 @@ class Store:
         path = self.root / "memory" / f"{name}.json"
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            with drafted(path) as draft:  # the value may hold names that are no valid text
-                draft.write_bytes(canonical(value).encode("utf-8", errors="backslashreplace"))
+            with drafted(path) as draft:
+                draft.write_bytes(seal({"name": name, "value": value}, compact=True))
 
     def note(self, name: str, value: Any) -> None:
         """Remember a value that can be recomputed; ignore a store that is not writable.
@@ -434,18 +454,30 @@ class Store:
             self.remember(name, value)
 
     def recall(self, name: str) -> Any:
-        """Return a remembered value.
+        """Return a remembered value; log a warning for one that is damaged.
 
         Args:
             name: Name of the value.
 
         Returns:
-            The JSON value, or None if there is none.
+            The JSON value, or None if there is none or it is damaged.
         """
+        path = self.root / "memory" / f"{name}.json"
         try:
-            return json.loads(read_regular(self.root / "memory" / f"{name}.json"))
-        except (OSError, ValueError):
+            return read_memory(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:
+            _LOG.warning("%s is damaged: %s; it is ignored, and made again where it is needed", path, error)
             return None
 
     def _folder(self, operation: str, key: str) -> Path:
         return self.root / "artifacts" / operation / key
+
+
+def read_memory(path: Path) -> Any:
+    """Return the value in a file of a store's memory. Raises ValueError for a damaged one, OSError without one."""
+    note = unseal(read_regular(path))
+    if note.keys() != {"name", "value"} or f"{note['name']}.json" != path.name:
+        raise ValueError("it holds a value of another name")
+    return note["value"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import glob
 import hashlib
-import json
 import os
 import posixpath
 import re
@@ -26,8 +25,10 @@ from autosparse.borders import expand
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
 from autosparse.regular_file import NotRegularError, open_regular, read_regular
 from autosparse.store.archive import check_archive
-from autosparse.store.artifact import DESCRIPTOR, Artifact, check_named, read_descriptor, read_foreign
-from autosparse.store.files import canonical, check_room, drafted, write_through
+from autosparse.store.artifact import Artifact
+from autosparse.store.descriptor import DESCRIPTOR, read_descriptor, read_foreign
+from autosparse.store.files import check_room, drafted, write_through
+from autosparse.store.sealed import seal, unseal
 
 Result = TypeVar("Result")
 Named = tuple[str, str]  # operation and key of an artifact
@@ -115,12 +116,11 @@ class Remote:
             operation, name = path.split("/")[-2:]
             key = name.removesuffix(".json")
             with suppress(DamagedArtifact, FileNotFoundError), self._reached("read"):
-                check_named(operation, key)
-                yield (operation, key), read_descriptor(self._content(path), key)
+                yield (operation, key), read_foreign(self._content(path), operation, key)
 
     def claim(self, name: str, note: Mapping[str, Any]) -> bool:
         """Record the keys that a run uses, and the time: garbage collection keeps them."""
-        path, data = f"{self._root}/uses/{name}.json", canonical(note).encode()
+        path, data = f"{self._root}/uses/{name}.json", seal(note)
         with self._reached("written"):
             return self._patiently(lambda: self._create(path, data, replace=True))
 
@@ -129,9 +129,11 @@ class Remote:
         with self._reached("read"):
             for path in self._listed("uses/*.json"):
                 with suppress(FileNotFoundError):
-                    note = json.loads(self._content(path))
-                    if not isinstance(note, dict):
-                        raise ValueError(f"{path} is not a note of a run")
+                    data = self._content(path)
+                    try:
+                        note = unseal(data)
+                    except ValueError as error:
+                        raise ValueError(f"{path} is damaged: {error}") from error
                     yield note
 
     def remove(self, operation: str, key: str) -> None:
@@ -190,7 +192,7 @@ class Remote:
         if key in self._bad:
             return False
         try:
-            descriptor = read_descriptor(self._content(self._descriptor(operation, key)), key)
+            descriptor = read_descriptor(self._content(self._descriptor(operation, key)), operation, key)
             files = descriptor["files"].values()
             return all(self._size(self._file(file["sha256"])) == file["bytes"] for file in files)
         except (FileNotFoundError, DamagedArtifact):

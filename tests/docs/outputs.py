@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autosparse.store.sealed import seal
 from tests.conftest import SMALL, Workspace
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference" / "json"
@@ -62,7 +63,7 @@ def prepare(workspace: Workspace) -> None:
     stopped = workspace.folder / "runs" / "small-2"
     shutil.copytree(workspace.folder / "runs" / "small-1", stopped)
     (stopped / "report.json").unlink()
-    (stopped / "tags.json").write_text('["first"]', encoding="utf-8")
+    (stopped / "tags.json").write_bytes(seal({"tags": ["first"]}))
 
 
 def schema_of(values: Iterable[Any], name: str = "") -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 
 import autosparse
 from autosparse.models import identify_model
+from autosparse.store.sealed import seal
 from tests.conftest import Ended, Workspace
 from tests.unit.models.test_external import SHAPE
 from tests.unit.plan.test_budgets import BASE
@@ -181,7 +182,7 @@ def test_a_thousand_results_are_drawn_without_torch(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "big-1"
     folder.mkdir(parents=True)
     report = report_of({f"m{number}": (number / 10, [90.0 + number / 20] * 50) for number in range(20)})
-    (folder / "report.json").write_text(json.dumps(report.json()))
+    (folder / "report.json").write_bytes(seal(report.json()))
     (folder / "plan.json").write_text("{}")
     script = "import sys; from autosparse.cli import main; main(['report', 'big-1']); assert 'torch' not in sys.modules"
     ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)

@@ -24,6 +24,7 @@ from autosparse.spec import load_spec, resolve, spec_schema
 from autosparse.steps.scorer import read_scorer
 from autosparse.store import Store, digest, dump_tensors, file_digest
 from tests.conftest import SMALL, Ended, Workspace, call
+from tests.sealing import edit
 
 LEARNING = {"irp", "label", "trial", "tune"}
 TAKES = "".join(
@@ -93,8 +94,7 @@ def test_it_is_known_by_its_content(folder: Path, tmp_path: Path) -> None:
     moved = plan(spec, f"scorer.pretrained={tmp_path / 'moved'}")
     state = dump_tensors({"columns": torch.tensor([0])})
     (tmp_path / "moved" / "state.safetensors").write_bytes(state)
-    changed = {**json.loads(about.read_text()), "sha256": file_digest(tmp_path / "moved" / "state.safetensors")}
-    about.write_text(json.dumps(changed))
+    edit(about, lambda value: {**value, "sha256": file_digest(tmp_path / "moved" / "state.safetensors")})
     other = plan(spec, f"scorer.pretrained={tmp_path / 'moved'}")
 
     assert first.digest == moved.digest
@@ -119,12 +119,13 @@ def test_a_saved_plan_takes_it_along(folder: Path, capsys: pytest.CaptureFixture
 def edited(**values: Any) -> Callable[[Path], None]:
     """A change of what a scorer's folder says of itself."""
 
-    def edit(folder: Path) -> None:
-        about = json.loads((folder / "scorer.json").read_text()) | values
-        kept = {name: value for name, value in about.items() if value is not None}
-        (folder / "scorer.json").write_text(json.dumps(kept))
+    def change(folder: Path) -> None:
+        def kept(about: dict[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in (about | values).items() if value is not None}
 
-    return edit
+        edit(folder / "scorer.json", kept)
+
+    return change
 
 
 def a_file(folder: Path) -> None:
@@ -155,10 +156,10 @@ FEATURES = {"magnitude": 1, "gradient": 1, "sensitivity": 1, "channels": 1, "lay
             lambda f: (f / "scorer.json").write_text('{"name": "ml'), "is damaged: scorer.json: ", "copy", id="cut off"
         ),
         pytest.param(
-            lambda f: (f / "scorer.json").write_text("[]"), "does not say its `name`", "name the", id="a list"
+            lambda f: (f / "scorer.json").write_text("[]"), "has no `content_sha256`", "not an artifact", id="a list"
         ),
-        pytest.param(edited(features=None), "scorer.json does not say its `features`", "name the", id="an artifact"),
-        pytest.param(edited(sha256=7), "does not say its `sha256`", "name the", id="no digest"),
+        pytest.param(edited(features=None), "it has no valid `features`", "copy it again", id="no features"),
+        pytest.param(edited(sha256=7), "it has no valid `sha256`", "copy it again", id="no digest"),
         pytest.param(
             edited(name="mpl"), "holds a scorer `mpl`, which this autosparse does not have", "`mlp`?", id="class"
         ),

@@ -12,7 +12,6 @@ import pytest
 
 from autosparse.borders import border, expand, in_short, is_out_of_memory, optional
 from autosparse.errors import (
-    AutosparseError,
     InternalError,
     MissingExtra,
     OwnCodeError,
@@ -137,7 +136,8 @@ def test_memory_that_ran_out_is_known(error: BaseException, is_it: bool) -> None
 
 
 def _step() -> Step:
-    return next(iter(_plan().steps.values()))
+    step: Step = next(iter(_plan().steps.values()))
+    return step
 
 
 def _plan() -> Any:
@@ -156,7 +156,7 @@ def _plan() -> Any:
     ids=["ours", "system", "exit"],
 )
 def test_a_bug_in_a_step_is_no_failure_of_the_step(
-    act: Callable[[], object], kind: type[AutosparseError], message: str
+    act: Callable[[], object], kind: type[StepError], message: str
 ) -> None:
     """It exits with 70 and asks for a report; both name the step."""
     step = _step()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import Ended, Workspace, call
+from tests.sealing import edit
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_file_travels(made: Workspace, capsys: pytest.CaptureFixture[str], mon
     assert all(f"## {step}\n" in page for step in exported)
     assert exported.keys() == pulled.keys()
     assert "here already" in again.out
-    assert {"schema_version": 1, "checked": len(pulled), "damaged": []} == verified
+    assert {"schema_version": 1, "checked": len(pulled), "remembered": 0, "damaged": []} == verified
 
 
 @pytest.mark.parametrize("what", ["bytes", "options"])
@@ -119,8 +119,7 @@ def test_what_was_changed_on_the_way_is_refused(
             path.write_bytes(path.read_bytes()[::-1])
     else:
         for path in Path("shared/artifacts").glob("*/*.json"):
-            about = json.loads(path.read_text())
-            path.write_text(json.dumps({**about, "options": {**about["options"], "seed": 7}}))
+            edit(path, lambda about: {**about, "options": {**about["options"], "seed": 7}})
     monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(made.cache))
     ended = call(capsys, f"cache pull small.yaml {made.folder / 'shared'}")
 

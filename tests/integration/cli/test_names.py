@@ -13,6 +13,7 @@ import pytest
 from autosparse.report.folder import open_folder
 from autosparse.text import shell_word
 from tests.conftest import Workspace, call
+from tests.sealing import edit
 
 FOLDER = "a b#c?d%2Fe[1]{f}'g$h"
 SPEC = """\
@@ -96,7 +97,7 @@ def test_a_hint_names_the_run_as_a_word(here: Workspace, capsys: pytest.CaptureF
     report = json.loads(path.read_text(encoding="utf-8")) | {"run": "my run"}
     for profile in report["profiles"]:
         profile["layers"] = profile["layers"][:1] * 20
-    path.write_text(json.dumps(report), encoding="utf-8")
+    edit(path, lambda _: report)
     shown = call(capsys, "report 'my run'").out
 
     assert "report 'my run' --wide" in commands(shown)

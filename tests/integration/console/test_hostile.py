@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from autosparse.html.render import script_bundle
+from autosparse.store.sealed import seal
 from tests.conftest import Workspace, call
 
 RUNS = Path(__file__).parents[2] / "fixtures" / "runs"
@@ -62,7 +63,7 @@ def hostile(here: Workspace, request: pytest.FixtureRequest) -> str:
             profile["layers"][0]["name"] = f"{name}.weight"
         report["scorer"]["name"] = name
         report["emitted"][0]["format"] = name
-        path.write_text(json.dumps(report), encoding="utf-8")
+        path.write_bytes(seal(report))
     return name
 
 

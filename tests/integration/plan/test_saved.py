@@ -13,6 +13,7 @@ import pytest
 from autosparse.plan.saved import read_plan, spec_of
 from autosparse.spec import load_spec
 from tests.conftest import SMALL, Ended, Workspace, call
+from tests.sealing import replace_text
 
 USER_NETWORK = """\
 import torch
@@ -147,7 +148,6 @@ def test_own_code_that_changed_is_named(project: Workspace) -> None:
         ('"resolved": {', '"resolved": {"sead": 1,', "does not accept: spec: unknown key `sead`"),
         ('"digest":', '"digist":', "is a saved plan that is damaged: digest: Field required"),
         ('"schema_version": 1', '"schema_version": 2', "in a form that 0.1.0 cannot read"),
-        ('"kind": "autosparse plan",', '"kind": "autosparse plan"', "is a saved plan that is damaged: Expecting ',' "),
     ],
 )
 def test_what_is_no_longer_so_is_told(
@@ -157,7 +157,7 @@ def test_what_is_no_longer_so_is_told(
     assert 0 == call(capsys, "plan small.yaml --out p.json").code
     path = here.folder / "p.json"
     assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new))
+    replace_text(path, old, new)
     ended = call(capsys, "plan p.json")  # which checks what a run checks
 
     assert (2 if text else 0) == ended.code, ended.err
@@ -168,7 +168,8 @@ def test_another_version_that_makes_other_keys_is_told(here: Workspace, capsys: 
     """When keys differ and the version does, both versions are named."""
     assert 0 == call(capsys, "plan small.yaml --out p.json").code
     path = here.folder / "p.json"
-    path.write_text(path.read_text().replace('"0.1.0"', '"0.0.9"').replace('"key": "e1f4bb95', '"key": "00f4bb95'))
+    replace_text(path, '"0.1.0"', '"0.0.9"')
+    replace_text(path, '"key": "e1f4bb95', '"key": "00f4bb95')
 
     assert "(saved by autosparse 0.0.9, this is 0.1.0)" in call(capsys, "run p.json").err
 

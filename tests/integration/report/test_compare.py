@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Ended, Workspace, call
+from tests.sealing import replace_text
 
 
 def test_runs_are_compared_on_the_command_line(
@@ -17,8 +18,7 @@ def test_runs_are_compared_on_the_command_line(
     run = finished[0].folder / finished[1].json["run"]
     other, broken = tmp_path / "other", tmp_path / "broken"
     shutil.copytree(run, other)
-    text = (other / "resolved.json").read_text()
-    (other / "resolved.json").write_text(text.replace('"epochs": 1,', '"epochs": 7,'))
+    replace_text(other / "resolved.json", '"epochs": 1,', '"epochs": 7,')
     shutil.copytree(run, broken)
     (broken / "report.json").unlink()
     shown, document = call(capsys, f"compare {run} {other}"), call(capsys, f"compare {run} {other} --json")

@@ -31,6 +31,7 @@ from autosparse.steps.study import TrialResult, TuneResult
 from autosparse.steps.train import EvaluateResult, LayerResult, TrainResult
 from autosparse.store import Artifact, Store, canonical, dump_tensors
 from tests.conftest import Workspace, call
+from tests.sealing import edit
 
 KEY = "5" * 64
 CHOICE = {"name": "top", "options": {}, "version": 1}
@@ -308,10 +309,9 @@ def test_a_result_of_another_form_is_made_again(
     first = call(capsys, "run small.yaml --json")
     (folder,) = (here.cache / "artifacts" / operation).iterdir()
     before = (folder / file).read_bytes()
-    descriptor = json.loads((folder / "artifact.json").read_text())
-    descriptor["files"][file] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    about = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    edit(folder / "artifact.json", lambda descriptor: {**descriptor, "files": {**descriptor["files"], file: about}})
     (folder / file).write_bytes(content)
-    (folder / "artifact.json").write_text(json.dumps(descriptor))
     store = Store.default()
     for other in lost:
         (artifact,) = (here.cache / "artifacts" / other).iterdir()

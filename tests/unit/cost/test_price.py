@@ -22,7 +22,9 @@ from autosparse.plan.status import statuses
 from autosparse.spec import load_spec
 from autosparse.steps.workload import Workload, sum_counted
 from autosparse.store import Store, open_index
+from autosparse.store.sealed import seal
 from tests.plans import DIGITS, MACHINE, NETWORK_RATES, compiled, finish, known_rates
+from tests.sealing import edit
 
 TRAIN, IMAGES, EPOCHS = "train/dense/seed0", 1197, 12
 
@@ -196,7 +198,7 @@ def test_what_is_remembered_badly_is_measured_again(store: Store) -> None:
     )  # fmt: skip
     for number, text in enumerate(malformed, start=2):
         for path in (store.root / "memory").glob("rates-*.json"):
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(seal({"name": path.stem, "value": json.loads(text)}))
         priced(compiled(DIGITS), store, known_rates(probes=probes))
 
         assert 2 * number == len(probes)
@@ -204,9 +206,12 @@ def test_what_is_remembered_badly_is_measured_again(store: Store) -> None:
 
 def slow_down(file: Path, times: float) -> None:
     """Make remembered rates slower."""
-    measurement = json.loads(file.read_text(encoding="utf-8"))
-    rates = {name: times * rate for name, rate in measurement["rates"].items()}
-    file.write_text(json.dumps({**measurement, "rates": rates}), encoding="utf-8")
+
+    def slower(about: dict[str, Any]) -> dict[str, Any]:
+        rates = {name: times * rate for name, rate in about["value"]["rates"].items()}
+        return {**about, "value": {**about["value"], "rates": rates}}
+
+    edit(file, slower)
 
 
 def cut(slowdown: float, *, now: float, probes: list[str]) -> Calibration:

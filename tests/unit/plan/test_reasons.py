@@ -15,6 +15,7 @@ from autosparse.plan.status import Status, chain, count, explained, statuses
 from autosparse.spec import load_spec, resolve
 from autosparse.store import Store, key_of
 from tests.plans import DIGITS, MACHINE, compiled, finish, publish
+from tests.sealing import edit
 
 LEARNED = {"mask": 9, "train": 9, "evaluate": 9, "emit": 3}  # the method and its two controls, three budgets
 TRAINED = {"train": 28, "evaluate": 28, "emit": 3}
@@ -247,13 +248,12 @@ def test_a_second_spec_elsewhere_reuses(there: Store, tmp_path: Path) -> None:
     assert {"reuse"} == {s.status for s in statuses(edited(tmp_path / "far" / "away"), there).values()}
 
 
-def test_a_store_of_an_earlier_release(store: Store) -> None:
-    """Artifacts that do not say which step they were are still compared by their inputs."""
+def test_artifacts_without_the_name_of_their_step(store: Store) -> None:
+    """They are still compared by their inputs."""
     plan = compiled(DIGITS)
     finish(plan, store)
     for artifact in list(store.artifacts()):
-        path = artifact.folder / "artifact.json"
-        path.write_text(path.read_text(encoding="utf-8").replace('"step"', '"was"'), encoding="utf-8")
+        edit(artifact.folder / "artifact.json", lambda about: {**about, "step": ""})
     by_step = statuses(compiled(DIGITS, "training.lr=0.1"), store)
 
     assert "training.lr 0.2 → 0.1" == by_step["irp/seed100/round1"].reason

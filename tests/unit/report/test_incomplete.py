@@ -19,6 +19,7 @@ from autosparse.report.verdict import Networks, judge_method, judge_results
 from autosparse.report.warnings import Examined, describe_disconnected, describe_failures, describe_useless
 from tests.conftest import Workspace, call
 from tests.docs.outputs import INCOMPLETE
+from tests.sealing import edit
 
 
 @pytest.fixture
@@ -253,7 +254,7 @@ def test_runs_show_the_status_of_their_own_method(
         results=[one for one in whole.results if (one.method, one.budget) != (whole.method, strictest.budget)],
         missing=[Missing(whole.method, strictest.budget, strictest.sparsity, 0, False, "diverged", "train/x")],
     )
-    path.write_text(json.dumps(broken.json()), encoding="utf-8")
+    edit(path, lambda _: broken.json())
     listed = {Path(run["run"]).name: run for run in call(capsys, "runs --json").json["runs"]}
 
     assert f"{strictest.budget}: diverged" in call(capsys, "runs").out

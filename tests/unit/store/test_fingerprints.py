@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from autosparse.store import Store, contents, file_digest, name_in
+from tests.sealing import flips, replace_text
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +57,7 @@ def test_nothing_is_read_twice(tmp_path: Path, cache: Path) -> None:
     paths = write(tmp_path, "one", "two")
     digests(tmp_path, paths)
     (memory,) = (cache / "memory").iterdir()
-    memory.write_text(memory.read_text().replace(sha("one"), "remembered"))
+    replace_text(memory, sha("one"), "remembered")
 
     assert {"a": "remembered", "b/b": sha("two")} == digests(tmp_path, paths)
     paths[1].write_text("three")
@@ -107,6 +108,17 @@ def test_a_damaged_memory_is_forgotten(tmp_path: Path, cache: Path) -> None:
 
     assert {"a": sha("one")} == digests(tmp_path, paths)
     assert Store.default().root == cache
+
+
+def test_no_flipped_bit_is_a_digest(tmp_path: Path, cache: Path) -> None:
+    """Whatever is flipped in the memory of files, their digests are those of their content."""
+    paths = write(tmp_path, "one", "two")
+    digests(tmp_path, paths)
+    (memory,) = (cache / "memory").iterdir()
+    for flipped in flips(memory.read_bytes(), 7):
+        memory.write_bytes(flipped)
+
+        assert {"a": sha("one"), "b/b": sha("two")} == digests(tmp_path, paths)
 
 
 def test_names_of_any_kind(tmp_path: Path) -> None:

@@ -72,12 +72,40 @@ def test_what_nobody_used_for_long_goes(store: Store) -> None:
 
 
 def test_what_a_run_noted_stays(store: Store) -> None:
-    """As long as it is not long ago itself; a note that cannot be read says nothing."""
+    """As long as it is not long ago itself."""
     store.note("used-one", {"time": days_ago(5), "keys": [KEYS[2]]})
     store.note("used-two", {"time": days_ago(50), "keys": [KEYS[3]]})
-    store.note("used-odd", ["what"])
 
     assert [KEYS[3]] == gone(store)
+
+
+@pytest.mark.parametrize("text", ['{"time"', "[]", '{"time": "2026-01-01", "keys": []}'])
+def test_a_damaged_note_of_a_run_stops_it(store: Store, text: str) -> None:
+    """Nothing goes: its run may use all. The note of a run that ended long ago goes with the others."""
+    store.note("used-one", {"time": days_ago(5), "keys": [KEYS[2]]})
+    path = store.root / "memory" / "used-one.json"
+    path.write_text(text)
+    with pytest.raises(MissingRequirement, match=r"used-one\.json is damaged: ") as caught:
+        gone(store)
+    kept = left(store)
+    os.utime(path, (time.time() - 40 * DAY,) * 2)
+
+    assert "delete the file" in str(caught.value.hint)
+    assert KEYS[:5] == kept
+    assert sorted([*KEYS[2:4], "used-one"]) == gone(store)
+    assert not path.exists()
+
+
+def test_damaged_memory_goes(store: Store) -> None:
+    """What is sound stays."""
+    store.note("network-one", 1)
+    store.note("network-two", 2)
+    path = store.root / "memory" / "network-two.json"
+    path.write_bytes(path.read_bytes()[:-5])
+
+    assert "network-two" in gone(store, dry=True)
+    assert "network-two" in gone(store)
+    assert (1, False) == (store.recall("network-one"), path.exists())
 
 
 def test_what_was_left_behind_goes(store: Store) -> None:

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 
 from autosparse.errors import DamagedArtifact, MissingRequirement
 from autosparse.store import Artifact, Draft, Store, dump_tensors, load_tensors
+from autosparse.store.sealed import unseal
+from tests.sealing import edit, flips
 
 KEY = "0123456789abcdef" * 4
 
@@ -63,7 +65,7 @@ def test_the_descriptor_names_bytes_and_digests(store: Store) -> None:
     artifact = publish(store)
 
     assert {"sha256": hashlib.sha256(bytes(range(256))).hexdigest(), "bytes": 256} == artifact.files["raw.bin"]
-    assert json.loads((artifact.folder / "artifact.json").read_text()) == artifact.descriptor
+    assert unseal((artifact.folder / "artifact.json").read_bytes()) == artifact.descriptor
 
 
 def test_nothing_else_is_left_behind(store: Store) -> None:
@@ -260,8 +262,7 @@ def test_a_corrupt_descriptor_is_damage(store: Store, text: bytes) -> None:
 @pytest.mark.parametrize("entry", [3, None, "text", []])
 def test_a_descriptor_with_odd_entries_is_damage(store: Store, entry: Any) -> None:
     """Entries of a descriptor are checked before use."""
-    path = publish(store).folder / "artifact.json"
-    path.write_text(json.dumps({"key": KEY, "files": {"raw.bin": entry}}))
+    edit(publish(store).folder / "artifact.json", lambda about: {**about, "files": {"raw.bin": entry}})
 
     with pytest.raises(DamagedArtifact):
         store.open("mask", KEY).verify()
@@ -269,10 +270,8 @@ def test_a_descriptor_with_odd_entries_is_damage(store: Store, entry: Any) -> No
 
 def test_a_descriptor_with_another_digest_is_damage(store: Store) -> None:
     """A flipped bit in the descriptor's digest is damage like one in the file."""
-    path = publish(store).folder / "artifact.json"
-    descriptor = json.loads(path.read_text())
-    descriptor["files"]["raw.bin"]["sha256"] = "0" * 64
-    path.write_text(json.dumps(descriptor))
+    other = {"raw.bin": {"sha256": "0" * 64, "bytes": 256}}
+    edit(publish(store).folder / "artifact.json", lambda about: {**about, "files": other})
 
     with pytest.raises(DamagedArtifact):
         store.open("mask", KEY).read("raw.bin")
@@ -398,14 +397,31 @@ def test_what_is_remembered_is_recalled(store: Store, value: Any) -> None:
     assert ["name.json", "other.json"] == sorted(path.name for path in (store.root / "memory").iterdir())
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"\xff"])
-def test_a_memory_that_cannot_be_read_is_none(store: Store, data: bytes) -> None:
-    """Memory is not an input: a damaged one counts as empty."""
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"1", b'{"name": "name", "value": 1}', b"another's", b"[" * 9999])
+def test_a_memory_that_cannot_be_read_is_none(store: Store, data: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Memory is not an input: a damaged one counts as empty, with one warning, and is made again."""
     store.remember("name", 1)
-    (store.root / "memory" / "name.json").write_bytes(data)
+    store.remember("other", 2)
+    path = store.root / "memory" / "name.json"
+    path.write_bytes(data if data != b"another's" else (path.parent / "other.json").read_bytes())
 
-    assert store.recall("name") is None
-    assert store.recall("never") is None
+    assert (None, None, 2) == (store.recall("name"), store.recall("never"), store.recall("other"))
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{path} is damaged: ")
+    assert [path] == [file for file, problem in store.verify_memory() if problem]
+    store.remember("name", 1)
+    assert [None, None] == [problem for _, problem in store.verify_memory()]
+
+
+def test_every_flipped_bit_of_memory_is_noticed(store: Store) -> None:
+    """In every byte of a file: the value is the same or none."""
+    store.remember("network", {"parameters": 1210, "layers": [{"name": "a", "size": 5}]})
+    path = store.root / "memory" / "network.json"
+    whole, known = path.read_bytes(), store.recall("network")
+    for flipped in flips(whole, 1):
+        path.write_bytes(flipped)
+
+        assert store.recall("network") in (None, known)
 
 
 TENSORS = {

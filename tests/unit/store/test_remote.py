@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
 from autosparse.store import Artifact, Draft, Store
 from autosparse.store import remote as module
-from autosparse.store.files import canonical, key_of
+from autosparse.store.descriptor import EMPTY
+from autosparse.store.files import key_of
 from autosparse.store.remote import Remote
+from autosparse.store.sealed import seal, unseal
 
 MADE_FROM: dict[str, Any] = {"version": 1, "options": {"seed": 0}, "inputs": {}}
 KEY = key_of("mask", *MADE_FROM.values())
@@ -243,7 +245,7 @@ def test_a_damaged_one_that_was_there_first_is_replaced(tmp_path: Path, url: str
         ("mask", "f" * 64, {}),
         ("mask", "f" * 64, MADE_FROM),
         ("mask", KEY, {**MADE_FROM, "options": {"seed": 1}}),
-        ("mask", KEY, {"version": 1, "options": {"seed": 0}}),
+        ("mask", KEY, {**MADE_FROM, "inputs": None}),
         ("irp", KEY, MADE_FROM),
     ],
 )
@@ -253,7 +255,7 @@ def test_names_and_keys_that_no_artifact_has_are_refused(
     """Nothing is written outside of the artifact's folder, nothing is taken away, whatever a descriptor leaves out."""
     store, remote = store_at(tmp_path / "a", url), Remote(url)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    descriptor = canonical({"operation": operation, "key": key, "files": {}, **about}).encode()
+    descriptor = seal({**EMPTY, "operation": operation, "key": key, "files": {}, **about})
     fetched: list[str] = []
 
     remote._files.makedirs(f"{remote._root}/artifacts/{operation}", exist_ok=True)
@@ -356,9 +358,10 @@ def test_a_descriptor_cannot_name_a_way_out(tmp_path: Path, url: str) -> None:
     one, remote = store_at(tmp_path / "a", url), Remote(url)
     one.share("mask", KEY)
     path = remote._descriptor("mask", KEY)
-    remote._files.pipe_file(path, remote._files.cat_file(path).replace(b"raw.bin", b"../x.bn"))
+    about = unseal(remote._files.cat_file(path))
+    remote._files.pipe_file(path, seal({**about, "files": {"../x.bn": about["files"]["raw.bin"]}}))
 
-    with pytest.raises(DamagedArtifact, match="odd file"):
+    with pytest.raises(DamagedArtifact, match="odd name of a file"):
         Store(tmp_path / "b", url).bring("mask", KEY)
     assert not list(tmp_path.rglob("x.bn"))
 
@@ -399,9 +402,9 @@ def test_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
 def described(remote: Remote, change: Callable[[dict[str, Any]], None]) -> None:
     """Rewrite the published descriptor."""
     path = remote._descriptor("mask", KEY)
-    about = json.loads(remote._files.cat_file(path))
+    about = unseal(remote._files.cat_file(path))
     change(about["files"])
-    remote._files.pipe_file(path, canonical(about).encode())
+    remote._files.pipe_file(path, seal(about))
 
 
 @pytest.mark.parametrize("declared", [1, 10**15, 10**30, -1, True, 299.0])
