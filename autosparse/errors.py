@@ -88,9 +88,11 @@ class AutosparseError(Exception):
         Returns:
             The error.
         """
-        error = cls(*problems[0])
-        error.problems = tuple((shortened(message), shortened(hint) if hint else hint) for message, hint in problems)
-        return error
+        return cls(*problems[0])._with(problems)
+
+    def _with(self, problems: Sequence[tuple[str, str | None]]) -> Self:
+        self.problems = tuple((shortened(message), shortened(hint) if hint else hint) for message, hint in problems)
+        return self
 
 
 class UsageError(AutosparseError):
@@ -234,6 +236,18 @@ class DamagedArtifact(AutosparseError):
     def __init__(self, key: str, message: str, hint: str | None = None) -> None:
         super().__init__(message, hint)
         self.key = key
+
+    @classmethod
+    def of(cls, problems: Sequence[tuple[str, str | None]]) -> Self:
+        """Combine damages of several artifacts into one error, without a key.
+
+        Args:
+            problems: Message and hint of each problem; the first are those of the error.
+
+        Returns:
+            The error.
+        """
+        return cls("", *problems[0])._with(problems)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.key, self.message, self.hint), vars(self)

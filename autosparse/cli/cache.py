@@ -22,6 +22,7 @@ from autosparse.errors import UsageError
 from autosparse.plan.compile import compile_plan
 from autosparse.spec import find_spec, load_spec, resolve, with_settings
 from autosparse.spec.target import read_seconds
+from autosparse.steps import check
 from autosparse.store import Artifact, Remote, Store, collect, collect_remote
 from autosparse.store.descriptor import size_of
 from autosparse.store.files import check_room
@@ -82,9 +83,9 @@ def cache_ls(json_: options.Json = False) -> None:
 
 @cache.command("verify", cls=Command, epilog=examples("cache verify"))
 def cache_verify(json_: options.Json = False) -> None:
-    """Verify every artifact and every remembered value by its digests."""
+    """Verify every artifact by its digests and the form of its content, and every remembered value."""
     store = Store.default()
-    artifacts, remembered = ([p for _, p in checked] for checked in (store.verify(), store.verify_memory()))
+    artifacts, remembered = ([p for _, p in checked] for checked in (store.verify(check), store.verify_memory()))
     damaged = [*filter(None, artifacts), *filter(None, remembered)]
     if json_:
         counts = {"checked": len(artifacts), "remembered": len(remembered)}
