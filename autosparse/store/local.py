@@ -25,6 +25,7 @@ from autosparse.store.remote import Remote
 Result = TypeVar("Result")
 
 _AGAIN = 60.0  # seconds until a retry of an unreachable shared store
+_GLANCES, _GLANCE = 10, 0.01  # times and seconds to wait for a folder that a writer replaces
 
 
 class Store:
@@ -398,12 +399,26 @@ class Store:
             Folder of an artifact, and its problem or None.
         """
         for path in sorted(path for path in (self.root / "artifacts").glob("*/*") if path.is_dir()):
+            problem = self._problem(path)
+            if path.is_dir():
+                yield path, problem
+
+    def _problem(self, path: Path) -> str | None:
+        # A verdict counts if no writer has replaced the artifact since; between its two renames there is none.
+        absent = 0
+        while absent < _GLANCES:
+            before = _identity(path)
             try:
                 self.open(path.parent.name, path.name).verify()
+                return None
             except DamagedArtifact as damage:
-                yield path, damage.message
-            else:
-                yield path, None
+                after = _identity(path)
+                if before is not None and before == after:
+                    return damage.message
+                if after is None:
+                    absent += 1
+                    time.sleep(_GLANCE)
+        return None
 
     def remember(self, name: str, value: Any) -> None:
         """Store a small JSON value that is no step's input, such as the spec last planned in a directory.
@@ -447,3 +462,12 @@ class Store:
 
     def _folder(self, operation: str, key: str) -> Path:
         return self.root / "artifacts" / operation / key
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    # Differs after a replacement; None without a folder.
+    try:
+        about = folder.stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_mtime_ns
