@@ -19,7 +19,18 @@ from autosparse.report.cells import columns_of, rows_of
 from autosparse.report.finished import Finished
 from autosparse.report.schema import SCHEMA_VERSION, Report
 from autosparse.steps import metrics_of
-from autosparse.store.files import discard, drafted, drafted_folder, holds, link_new, sweep, unheld, writing
+from autosparse.store.files import (
+    discard,
+    drafted,
+    drafted_folder,
+    holds,
+    is_draft,
+    link_new,
+    sweep,
+    unheld,
+    write_through,
+    writing,
+)
 from autosparse.text import shell_word
 
 RUNS = Path("runs")
@@ -62,7 +73,9 @@ def open_folder(
         if out is None:
             return _numbered_folder(name, digest, files)
         if not _is_folder_of(out, digest, files):
-            raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
+            removed = f"; `autosparse runs rm {shell_word(out)}` removes that run" if _is_run(out) else ""
+            content = "another run" if removed else "something else"
+            raise UsageError(f"{out} holds {content}", f"name an empty folder with `--out`{removed}")
         return out
 
 
@@ -199,7 +212,11 @@ def remove_folder(folder: Path) -> None:
 
 def _is_run(folder: Path) -> bool:
     # A file of a run marks its folder, so that a damaged one can be removed too.
-    return folder.is_dir() and any((folder / name).is_file() for name in (_PLAN, _RESOLVED, _REPORT))
+    return (
+        folder.is_dir()
+        and not is_draft(folder)
+        and any((folder / name).is_file() for name in (_PLAN, _RESOLVED, _REPORT))
+    )
 
 
 def _run(folder: Path) -> Run:
@@ -266,7 +283,7 @@ def _load(path: Path) -> Any:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     except OSError:
         return ""
 
@@ -287,7 +304,7 @@ def write_file(path: Path, content: bytes | str, *, hint: str | None = _ANOTHER)
         sweep(path.parent, path.name)
         if not holds(path, data):
             with drafted(path) as draft:
-                draft.write_bytes(data)
+                write_through(draft, data)
 
 
 def write_folder(path: Path, files: Mapping[str, Callable[[], bytes]], *, hint: str | None = _ANOTHER) -> None:

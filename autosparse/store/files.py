@@ -131,8 +131,14 @@ def sweep(folder: Path, *names: str) -> None:
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def is_draft(path: Path) -> bool:
+    """Return whether a path has the name of a draft."""
+    return bool(_DRAFT.fullmatch(path.name))
+
+
 def discard(folder: Path) -> None:
     """Remove a folder: it vanishes whole, in one rename, before its files are deleted."""
+    folder = folder.resolve()
     gone = folder.with_name(f".{_short(folder.name)}.{uuid.uuid4().hex[:12]}")
     folder.rename(gone)
     shutil.rmtree(gone)

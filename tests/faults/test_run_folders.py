@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from autosparse.cli.cache import cache_export
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.report.folder import (
     RUNS,
@@ -25,7 +26,8 @@ from autosparse.report.folder import (
     write_folder,
 )
 from autosparse.steps.study import Trial, export_study
-from autosparse.store.files import drafted_folder, held, scratch, sweep
+from autosparse.store import Remote, Store
+from autosparse.store.files import drafted_folder, held, key_of, scratch, sweep
 from tests.conftest import Ended, Workspace, call
 from tests.faults.kills import every_kill
 
@@ -136,13 +138,31 @@ def test_a_study_appears_whole() -> None:
         Path("new/s.db").unlink()
 
 
+def test_an_archive_appears_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is whole or absent, and the next call leaves nothing else."""
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(Path("cache").absolute()))
+    made: dict[str, Any] = {"version": 1, "options": {}, "inputs": {}}
+    key = key_of("mask", *made.values())
+    Store.default().publish("mask", key, lambda draft: draft.write_json("a", 1), lambda: made)
+    write = partial(cache_export, [key], Path("new/a.zip"), all_=False, json_=True)
+    Path("new").mkdir()
+    for _ in every_kill(Path("new"), write):
+        with suppress(UsageError):  # it exists: the process was killed after its end
+            write()
+
+        assert ["a.zip"] == [path.name for path in Path("new").iterdir()]
+        assert [key] == [key for (_, key), _ in Remote("new/a.zip").artifacts()]
+        Path("new/a.zip").unlink()
+
+
 def test_two_plans_at_one_folder() -> None:
     """The later one is refused; the files of the first stay."""
     with pytest.raises(FileExistsError), drafted_folder(Path("out")):
         opened("1", "out")
-    with pytest.raises(UsageError, match="out holds something else"):
+    with pytest.raises(UsageError, match="out holds another run") as refused:
         opened("2", "out")
 
+    assert "name an empty folder with `--out`; `autosparse runs rm out` removes that run" == refused.value.hint
     assert Path("out") == opened("1", "out")
     assert FILES == sorted(tree(Path("out")))
 
@@ -170,7 +190,7 @@ def test_a_stranger_is_no_run_folder() -> None:
         Path("out", name).write_text(text)
     before = tree(Path("out"))
 
-    with pytest.raises(UsageError, match="out holds something else"):
+    with pytest.raises(UsageError, match="out holds "):
         opened("1", "out")
     assert before == tree(Path("out"))
 
