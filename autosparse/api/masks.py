@@ -20,7 +20,7 @@ from autosparse.core.weights import describe_layers
 from autosparse.errors import AutosparseError, MissingRequirement, UsageError
 from autosparse.lazy_torch import torch
 from autosparse.store import dump_tensors, load_tensors
-from autosparse.store.files import drafted, write_through
+from autosparse.store.files import drafted, sweep, write_through
 
 
 class Masks(Mapping[str, "torch.Tensor"]):
@@ -229,6 +229,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
             True
         """
         target = Path(path)
+        sweep(target.parent, target.name)
         try:
             with drafted(target) as draft:
                 write_through(draft, dump_tensors(self._masks))

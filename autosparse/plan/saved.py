@@ -21,7 +21,7 @@ from autosparse.plan.status import Status, count, missing_device
 from autosparse.spec import LoadedSpec, take_spec
 from autosparse.spec.document import texts
 from autosparse.store import Index, Record
-from autosparse.store.files import drafted
+from autosparse.store.files import drafted, sweep
 
 KIND = "autosparse plan"
 _SCHEMA_VERSION = 1
@@ -87,12 +87,15 @@ def save_plan(
     if path.exists() and not _is_ours(path):
         raise UsageError(f"{path} exists and is not a saved plan", "name another file with `--out`")
     text = json.dumps(asdict(saved), indent=1, ensure_ascii=False) + "\n"
+    sweep(path.parent, path.name)
     try:
         with drafted(path) as draft:
             # Escapes keep a name that is not valid UTF-8.
             draft.write_bytes(text.encode("utf-8", errors="backslashreplace"))
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}", "name another file with `--out`") from None
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror or error}", "name another file with `--out`"
+        ) from None
 
 
 def read_plan(path: Path) -> SavedPlan | None:
