@@ -68,7 +68,7 @@ def drafted(path: Path, move: Callable[[Path, Path], object] = os.replace) -> It
 def drafted_folder(path: Path) -> Iterator[Path]:
     """Yield a folder to fill in the block; it appears at `path` at the end, in one rename and flushed to disk.
 
-    Raises FileExistsError if something other than an empty folder is there by then.
+    Raises FileExistsError if something other than an empty folder exists by then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with scratch(path) as draft:
@@ -183,7 +183,7 @@ def holds(path: Path, data: bytes) -> bool:
 
 
 def occupied(files: Mapping[Path, bytes]) -> Path | None:
-    """Return a file that is there, or None if a call may write all; a killed call leaves some of these files whole."""
+    """Return an existing file that a call must not replace, or None; a killed call leaves some of its files whole."""
     there = [path for path in files if path.exists()]
     others = there if len(there) == len(files) else [path for path in there if not holds(path, files[path])]
     return others[0] if others else None
