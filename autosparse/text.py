@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 _SPELLED = {
     "█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "=", "▍": "=", "▎": "-", "▏": "-", "░": ".", "▁": "_", "▂": "_",
@@ -49,12 +51,33 @@ def literal(text: object) -> str:
     return visible(re.sub(r"[`|<>\x00-\x1f\x7f]", "_", str(text)))
 
 
+def markdown(text: object) -> str:
+    """Return a text for prose or a table of Markdown, without markup, links and line breaks."""
+    return re.sub(r"[\\\[\]*]", r"\\\g<0>", literal(text))
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON value with None for every number that is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: finite(part) for name, part in value.items()}
+    return [finite(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def escaped(text: str) -> str:
+    """Return a JSON document with `\\u` escapes for every invisible character except its line breaks."""
+    return re.sub(r"[^\n -~]", lambda match: json.dumps(match[0])[1:-1] if visible(match[0]) == "?" else match[0], text)
+
+
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = False) -> str:
     """Return a table of Markdown cells; `numbers` right-aligns all columns but the first."""
     rule = ["---", *["---:" if numbers else "---"] * (len(titles) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (titles, rule, *rows))
 
 
+UNKNOWN = "unknown"
+"""text of a number that is not finite"""
 BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -66,13 +89,17 @@ def shell_word(value: object) -> str:
 
 def sparkline(values: list[float]) -> str:
     """Return a row of bars, from the lowest value to the highest."""
-    low, high = min(values, default=0.0), max(values, default=0.0)
+    known = [value for value in values if math.isfinite(value)]
+    low, high = min(known, default=0.0), max(known, default=0.0)
     span = (high - low) or 1.0
-    return "".join(BARS[round((value - low) / span * (len(BARS) - 1))] for value in values)
+    bars = {value: BARS[round((value - low) / span * (len(BARS) - 1))] for value in known}
+    return "".join(bars.get(value, "?") for value in values)
 
 
 def seconds(value: float) -> str:
     """Return a duration with at most two units."""
+    if not math.isfinite(value):
+        return UNKNOWN
     if value < 60:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
@@ -102,6 +129,8 @@ def _two_digits(value: float) -> str:
 
 def size(value: float) -> str:
     """Return a number of bytes with three digits."""
+    if not math.isfinite(value):
+        return UNKNOWN
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
             return f"{value:.3g} {unit}"
@@ -111,13 +140,15 @@ def size(value: float) -> str:
 
 def trainings(value: float) -> str:
     """Return a cost in dense trainings: an exact 0, and two digits of a small one."""
-    if value == 0 or value >= 10:
+    if value == 0 or value >= 10 or not math.isfinite(value):
         return number(value)
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}" if value >= 0.0001 else "<0.0001"
 
 
 def number(value: float) -> str:
     """Return a count with few digits."""
+    if not math.isfinite(value):
+        return UNKNOWN
     if value < 10_000:
         return f"{value:,.0f}"
     for unit in ("k", "M", "G", "T", "P"):

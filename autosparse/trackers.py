@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from autosparse.borders import expand
 from autosparse.registry import Registry
+from autosparse.text import visible
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def tensorboard(
     """Event files that `tensorboard --logdir runs` shows."""
     library: Any = importlib.import_module("torch.utils.tensorboard")
     writer = library.SummaryWriter(folder or str(followed.folder / "tensorboard"))
-    writer.add_text("spec", "\n".join(f"    {name}: {value}" for name, value in followed.settings.items()))
+    writer.add_text("spec", "\n".join(visible(f"    {name}: {value}") for name, value in followed.settings.items()))
     return Tracker(writer.add_scalar, lambda finished: writer.close())
 
 

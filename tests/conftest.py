@@ -156,10 +156,14 @@ class Workspace:
             preexec_fn=_heeding_interrupts if os.name == "posix" else None,
         )
 
-    def run(self, *arguments: str) -> Ended:
-        """Run a command to its end, in a process that has the imports already."""
+    def run(self, *arguments: str, kill: tuple[str, int] | None = None) -> Ended:
+        """Run a command to its end, in a process that has the imports already.
+
+        `kill` is a folder and a number: the process is killed right before that change in the folder.
+        """
         self.lend_rates()
-        request = {"arguments": arguments, "folder": str(self.folder), "environment": self.environment}
+        request: dict[str, Any] = {"arguments": arguments, "folder": str(self.folder), "environment": self.environment}
+        request["kill"] = kill
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder) / "out", Path(folder) / "err"
             code = _ask({**request, "out": str(out), "err": str(err)})

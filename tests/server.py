@@ -12,8 +12,10 @@ import os
 import pkgutil
 import signal
 import sys
+from pathlib import Path
 
 import autosparse
+from tests.faults.kills import arm
 
 _RARE = {"autosparse.__main__", "autosparse.core.sparse.kernels"}  # and what most runs do not import
 
@@ -37,7 +39,9 @@ def main() -> None:
             answers.flush()
 
 
-def _become(arguments: list[str], folder: str, environment: dict[str, str], out: str, err: str) -> None:
+def _become(
+    arguments: list[str], folder: str, environment: dict[str, str], out: str, err: str, kill: tuple[str, int] | None
+) -> None:
     command = importlib.import_module("autosparse.__main__")
     os.chdir(folder)
     os.environ.clear()
@@ -47,6 +51,8 @@ def _become(arguments: list[str], folder: str, environment: dict[str, str], out:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv, sys.path[0] = [command.__file__ or "", *arguments], folder
     sys.modules["__main__"] = command  # what processes that are begun from there look for
+    if kill:
+        arm(Path(kill[0]), kill[1])
     command.main()
 
 

@@ -21,7 +21,7 @@ from autosparse.errors import AutosparseError, MissingRequirement, UsageError
 from autosparse.lazy_torch import torch
 from autosparse.regular_file import read_regular
 from autosparse.store import dump_tensors, load_tensors
-from autosparse.store.files import drafted, write_through
+from autosparse.store.files import drafted, sweep, write_through
 
 
 class Masks(Mapping[str, "torch.Tensor"]):
@@ -230,6 +230,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
             True
         """
         target = Path(path)
+        sweep(target.parent, target.name)
         try:
             with drafted(target) as draft:
                 write_through(draft, dump_tensors(self._masks))

@@ -30,7 +30,7 @@ from autosparse.registry import suggestion
 from autosparse.spec import LoadedSpec, Pretrained, Spec, find_spec, load_spec, remember_spec
 from autosparse.spec.diagnostics import located
 from autosparse.store import Index, Store, open_index
-from autosparse.text import shell_word
+from autosparse.text import escaped, finite, shell_word
 
 app = typer.Typer(
     name="autosparse",
@@ -199,9 +199,9 @@ def check_known(name: str, known: Collection[str], message: str, listed: str) ->
 
 
 def show_json(value: Any) -> None:
-    """Print a JSON document."""
+    """Print a JSON document; a number that is not finite is null."""
     unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=not unicode))
+    typer.echo(escaped(json.dumps(finite(value), indent=1, ensure_ascii=not unicode)))
 
 
 def say(text: str) -> None:

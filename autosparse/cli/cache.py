@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,8 +24,8 @@ from autosparse.spec.target import read_seconds
 from autosparse.steps import check
 from autosparse.store import Artifact, Remote, Store, collect, collect_remote
 from autosparse.store.descriptor import size_of
-from autosparse.store.files import check_room
-from autosparse.text import literal, size
+from autosparse.store.files import check_room, link_new, scratch, sweep, writing
+from autosparse.text import markdown, size
 
 cache = typer.Typer(
     cls=Group,
@@ -213,19 +212,21 @@ def cache_export(
     """Write artifacts into one file, which `autosparse cache pull FILE` reads."""
     if file.suffix != ".zip":
         raise UsageError(f"{file} is not a .zip file", f"name it {file.with_suffix('.zip')}")
+    sweep(file.parent, file.name)
     if file.exists():
         raise UsageError(f"{file} exists", "name another")
     made = _made(what, all_=all_)
     present = [artifact for _, artifact in made if artifact]
     if not present:
         raise UsageError(f"nothing of {', '.join(what)} is made yet", "run it first")
-    with tempfile.TemporaryDirectory() as folder:
-        remote = Remote(folder)
+    with writing(file, "name another"), scratch(file) as folder:
+        remote = Remote(str(folder / "store"))
         for artifact in present:
             artifact.verify()
             remote.push(artifact)
-        (Path(folder) / "README.md").write_text(_page(present), encoding="utf-8")
-        shutil.make_archive(str(file.with_suffix("")), "zip", folder)
+        (folder / "store" / "README.md").write_text(_page(present), encoding="utf-8")
+        shutil.make_archive(str(folder / "all"), "zip", folder / "store")
+        link_new(folder / "all.zip", file)
     rows = [replace(row, bytes=one.size, status="exported") if one else row for row, one in made]
     _show(rows, str(file), json_=json_)
 
@@ -286,6 +287,6 @@ def _page(artifacts: Sequence[Artifact]) -> str:
             "size": size(artifact.size),
             "options": json.dumps(about.get("options")),
         }
-        listed = [f"* {name}: {literal(value)}" for name, value in made.items()]
-        lines += [f"## {literal(about.get('step'))}", "", *listed, ""]
+        listed = [f"* {name}: {markdown(value)}" for name, value in made.items()]
+        lines += [f"## {markdown(about.get('step'))}", "", *listed, ""]
     return "\n".join(lines)

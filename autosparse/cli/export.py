@@ -25,7 +25,7 @@ from autosparse.plan.status import select_steps, statuses
 from autosparse.registry import suggestion
 from autosparse.report.build import copy_emitted
 from autosparse.report.finished import Finished
-from autosparse.report.folder import Run, find_run, resolved_of, spec_name_of
+from autosparse.report.folder import Run, find_run, is_vacant, resolved_of, spec_name_of
 from autosparse.report.schema import Emitted
 from autosparse.report.warnings import failed_emissions
 from autosparse.spec import DENSE, LoadedSpec, parse_list, take_spec
@@ -68,7 +68,7 @@ def export(
             raise UsageError(f"`--study` writes trials, which have no `{given}`")
         _export_study(chosen, study, json_=json_, quiet=quiet)
         return
-    if out is not None and out.exists() and (not out.is_dir() or (any(out.iterdir()) and not force)):
+    if out is not None and not (is_vacant(out) or (force and out.is_dir())):
         raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
     formats = [value for text in format or ["safetensors"] for value in parse_list(text, f"--format {text}")]
     if unknown := [name for name in formats if isinstance(name, str) and name not in exporters]:

@@ -48,6 +48,7 @@ from autosparse.report.schema import Report
 from autosparse.spec import LoadedSpec
 from autosparse.steps import Metrics, metrics_of
 from autosparse.store import Store
+from autosparse.store.files import held
 from autosparse.text import shell_word
 from autosparse.trackers import Followed
 
@@ -280,6 +281,8 @@ def _execute(
     execution: Execution | None = None
     with exit_on_interrupt(lambda: _interrupted(execution, selection), quiet=quiet), ExitStack() as stack:
         console = stack.enter_context(follow(replace(fitted, statuses=selection.statuses), quiet=quiet))
+        if folder:
+            stack.enter_context(held(folder, shared=True))
         log = [stack.enter_context(Log(folder / LOG))] if folder else []
         tracking = _tracking(selected, folder, console)
         execution = Execution(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -14,7 +15,7 @@ from autosparse.cli.help import OUTPUT, Command, Group, examples
 from autosparse.cli.options import option
 from autosparse.console.format import show_text
 from autosparse.console.report import SECTIONS, show_report, show_runs
-from autosparse.errors import MissingRequirement, UsageError
+from autosparse.errors import UsageError
 from autosparse.html.page import plot_files, report_page
 from autosparse.report.cells import only, report_csv, report_markdown
 from autosparse.report.folder import (
@@ -27,8 +28,10 @@ from autosparse.report.folder import (
     spec_text_of,
     tag_run,
     tags_of,
+    write_folder,
 )
 from autosparse.report.schema import Report
+from autosparse.store.files import occupied
 
 _SHOWN = "Contents"
 _SECTION_HELP = f"Show only this section; repeatable: {', '.join(SECTIONS)}."
@@ -63,11 +66,11 @@ def report(
     if json_:
         show_json(shown.json())
     elif html is not None:
-        _write({html: report_page(shown, spec_text_of(chosen)).encode("utf-8", "replace")})
+        _write(html.parent, {html.name: report_page(shown, spec_text_of(chosen)).encode("utf-8", "replace")})
     elif svg is not None:
-        _write({svg / name: content for name, content in plot_files(shown, "svg").items()})
+        _write(svg, plot_files(shown, "svg"))
     elif png is not None:
-        _write({png / name: content for name, content in plot_files(shown, "png").items()})
+        _write(png, plot_files(shown, "png"))
     elif csv or md:
         show_text(report_csv(shown) if csv else report_markdown(shown))
     else:
@@ -85,16 +88,12 @@ def _given(options: Mapping[str, object]) -> list[str]:
     return [name for name, value in options.items() if value not in (None, False, [])]
 
 
-def _write(files: Mapping[Path, bytes]) -> None:
-    if there := [path for path in files if path.exists()]:
-        raise UsageError(f"{there[0]} exists", "name another")
-    try:
-        for path, data in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-    except OSError as error:
-        raise MissingRequirement(f"{error.filename} cannot be written: {error.strerror}", "name another") from error
-    say(f"wrote {', '.join(map(str, files)) or 'nothing: the report has no plots'}")
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    paths = [folder / name for name in files]
+    if there := occupied(dict(zip(paths, files.values(), strict=True))):
+        raise UsageError(f"{there} exists", "name another")
+    write_folder(folder, {name: partial(bytes, data) for name, data in files.items()}, hint="name another")
+    say(f"wrote {', '.join(map(str, paths)) or 'nothing: the report has no plots'}")
 
 
 def _check_methods(report: Report, methods: Sequence[str]) -> None:

@@ -16,10 +16,12 @@ from autosparse.cli.app import SpecRequest, app, check_known, load, refuse_plan,
 from autosparse.cli.help import Command, examples
 from autosparse.console.format import show_table, show_text
 from autosparse.cost.time_limit import remembered_settings, remembered_trials
-from autosparse.errors import MissingRequirement, Problem, SpecError, UsageError
+from autosparse.errors import Problem, SpecError, UsageError
 from autosparse.packaged import about_shipped, shipped
+from autosparse.report.folder import write_file
 from autosparse.spec import FILE, find_spec, load_spec, provenance, resolve, spec_schema, with_settings
 from autosparse.store import Store
+from autosparse.store.files import occupied
 from autosparse.text import shell_word
 
 
@@ -39,15 +41,12 @@ def init(
         return
     check_known(template, templates, f"there is no template `{template}`", "templates")
     code = templates[template].with_suffix(".py")
-    files = {path: templates[template], **({path.parent / code.name: code} if code.exists() else {})}
-    for file in files:
-        if file.exists() and not force:
-            raise UsageError(f"{file} is already there", "name another file, or overwrite it with `--force`")
-    try:
-        for file, source in files.items():
-            file.write_bytes(source.read_bytes())
-    except OSError as error:
-        raise MissingRequirement(f"{error.filename} cannot be written: {error.strerror}") from None
+    sources = {path: templates[template], **({path.parent / code.name: code} if code.exists() else {})}
+    files = {file: source.read_bytes() for file, source in sources.items()}
+    if (there := occupied(files)) and not force:
+        raise UsageError(f"{there} is already there", "name another file, or overwrite it with `--force`")
+    for file, data in files.items():
+        write_file(file, data, hint=None)
     load_spec(path)
     show_text("\n".join(f"wrote {file}" for file in files))
     say(f"next: `autosparse plan {shell_word(path)}`, then `autosparse run {shell_word(path)}`")

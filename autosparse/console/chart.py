@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from autosparse.console.format import FIXED, bar, plain, show_table
-from autosparse.report.cells import columns_of, frontier, ranked, rows_of, untrained
+from autosparse.report.cells import columns_of, frontier, is_accuracy, ranked, rows_of, untrained
 from autosparse.report.finished import LEAST
 from autosparse.report.schema import LayerShare, Profile, Report
 from autosparse.report.significance import counting_noise
@@ -28,7 +28,7 @@ def show_chart(console: Console, report: Report) -> None:
     columns = columns_of(report)
     rows = {row.name: row.cells for row in rows_of(report) if not row.control and any(row.sound)}
     others = [name for name in ranked(report) if name in rows and name not in (report.method, "dense", *report.oracles)]
-    shown = [name for name in (report.method, *report.oracles[:1], *others[:1]) if all(rows.get(name, [[]]))]
+    shown = [name for name in (report.method, *report.oracles[:1], *others[:1]) if _is_drawn(rows.get(name, [[]]))]
     if len(columns) < _LEAST or report.method not in shown:
         return
     series = {mark: [fmean(values) for values in rows[name]] for mark, name in zip(_MARKS, shown, strict=False)}
@@ -41,6 +41,10 @@ def show_chart(console: Console, report: Report) -> None:
     legend = [Text.assemble((mark, _MARKS[mark]), f" {plain(name)}") for mark, name in zip(_MARKS, shown, strict=False)]
     console.print(Text("   ").join(legend))
     console.print()
+
+
+def _is_drawn(cells: Sequence[Sequence[float]]) -> bool:
+    return all(values and all(map(is_accuracy, values)) for values in cells)
 
 
 def _lines(series: Mapping[str, Sequence[float]], names: Sequence[str], width: int, least: float) -> list[Text]:

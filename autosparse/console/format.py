@@ -163,4 +163,4 @@ def _wordy(part: Sequence[Text]) -> int:
 
 def show_text(text: str) -> None:
     """Print a result of one text as it is, never wrapped."""
-    results().print(plain(text) if "\n" not in text else text, soft_wrap=True)
+    results().print(Text("\n").join(map(plain, text.split("\n"))), soft_wrap=True)

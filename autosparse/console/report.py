@@ -106,7 +106,7 @@ def show_runs(runs: Sequence[Reached]) -> None:
         if one.run.tags:
             name = Text.assemble(name, "\n", plain(f"({', '.join(one.run.tags)})", "dim"))
         if report is None:
-            rows.append([name, "", "", "", f"{one.run.problem}: run the same command again"])
+            rows.append([name, "", "", "", f"{one.run.problem}: {one.run.remedy}"])
             continue
         reached = ", ".join(_reached(one, label) for label in dict.fromkeys([*one.accuracy, *one.statuses]))
         rows.append([name, report.model, report.dataset, report.method, reached])

@@ -13,7 +13,7 @@ import yaml
 from autosparse.exporters._base import Model, exporters
 from autosparse.packaged import template
 from autosparse.store import dump_tensors, load_tensors
-from autosparse.text import literal, table
+from autosparse.text import literal, markdown, table
 
 GAIN = "zeros are stored and multiplied"
 FILE, MASKS, CARD = "model.safetensors", "masks.safetensors", "README.md"
@@ -71,7 +71,7 @@ def _card(about: Mapping[str, Any], license: str) -> str:
         data=_options(data),
         mask=_options(about["options"].get("mask", {})),
         training=_options(about["options"]["train"]),
-        environment=", ".join(f"{name} {literal(value)}" for name, value in sorted(about["environment"].items())),
+        environment=", ".join(f"{name} {markdown(value)}" for name, value in sorted(about["environment"].items())),
         steps=table(("step", "key"), [(role, f"`{key}`") for role, key in sorted(about["keys"].items())]),
     )
     return text.rstrip() + "\n"
@@ -102,7 +102,7 @@ def _accuracies(about: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
         by_method.setdefault((kind, name), {})[int(seed)] = accuracy
     for (kind, name), values in by_method.items():
         spread = f" ± {statistics.stdev(values.values()):.2f}" if len(values) > 1 else ""
-        subject = literal(name) if kind == "method" else f"control {literal(name)}"
+        subject = markdown(name) if kind == "method" else f"control {markdown(name)}"
         yield subject, f"{statistics.fmean(values.values()):.2f}{spread}", ", ".join(map(str, sorted(values)))
 
 

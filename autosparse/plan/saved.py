@@ -22,7 +22,7 @@ from autosparse.regular_file import open_regular
 from autosparse.spec import LoadedSpec, take_spec
 from autosparse.spec.document import texts
 from autosparse.store import Index, Record
-from autosparse.store.files import drafted
+from autosparse.store.files import drafted, sweep
 from autosparse.store.sealed import seal, unseal
 
 KIND = "autosparse plan"
@@ -88,11 +88,14 @@ def save_plan(
     )
     if path.exists() and not _is_ours(path):
         raise UsageError(f"{path} exists and is not a saved plan", "name another file with `--out`")
+    sweep(path.parent, path.name)
     try:
         with drafted(path) as draft:
             draft.write_bytes(seal(asdict(saved)))
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}", "name another file with `--out`") from None
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror or error}", "name another file with `--out`"
+        ) from None
 
 
 def read_plan(path: Path) -> SavedPlan | None:

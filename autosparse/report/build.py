@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from autosparse.report.finished import (
     describe_timeline,
     find_missing,
 )
-from autosparse.report.folder import write_file
+from autosparse.report.folder import write_folder
 from autosparse.report.mask_cost import describe_mask_costs
 from autosparse.report.provenance import describe_provenance
 from autosparse.report.sanity import describe_sanity
@@ -25,7 +26,7 @@ from autosparse.report.scorer import copy_scorer, describe_scorer
 from autosparse.report.significance import accuracy_interval, is_chance
 from autosparse.report.verdict import judge_results
 from autosparse.report.warnings import describe_warnings, emissions, tag_of
-from autosparse.steps.emit import FailedEmission
+from autosparse.steps.emit import EmitResult
 from autosparse.steps.init import InitResult
 from autosparse.steps.irp import RoundResult
 from autosparse.steps.train import EvaluateResult
@@ -83,34 +84,44 @@ def can_report(finished: Finished) -> bool:
 
 
 def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
-    """Copy the emitted models into a run folder; existing files with the same bytes stay untouched."""
-    emitted = []
+    """Copy the emitted models into `models` of a run folder; existing files with the same bytes stay untouched.
+
+    A new `models` appears whole, with every model.
+    """
+    models, emitted, files = folder / "models", list[Emitted](), dict[str, dict[str, Callable[[], bytes]]]()
     for step, cell, artifact, measured in emissions(finished):
-        if isinstance(measured, FailedEmission):
-            continue
-        single = measured.speeds["1"]
-        about = step.options
-        named = f"{about['method']}-{cell.budget.replace(' ', '-')}-seed{about['seed']}"
-        target = folder / "models" / named / tag_of(step).replace("%", "%25").replace("/", "%2F")
-        target.mkdir(parents=True, exist_ok=True)
-        for name in artifact.files:
-            write_file(target / name, artifact.read(name))
-        emitted.append(
-            Emitted(
-                format=tag_of(step),
-                method=about["method"],
-                sparsity=_sparsity(cell, EvaluateResult.read(finished.open(cell.evaluate))),
-                seed=about["seed"],
-                path=str(target.resolve()),
-                latency_ms=single.emitted_ms.median,
-                dense_latency_ms=single.dense_ms.median if single.dense_ms else None,
-                budget=cell.budget,
-                runtime=measured.runtime,
-                without_gain=exporters[about["format"]].facts.get("gain", ""),
-                **{name: getattr(measured, name) for name in _OF_EMITTED},
-            )
-        )
+        if isinstance(measured, EmitResult):
+            within = _within_models(step, cell)
+            files[within] = {name: partial(artifact.read, name) for name in artifact.files}
+            emitted.append(_emitted(finished, step, cell, measured, models / within))
+    if files and not models.exists():
+        write_folder(models, {f"{within}/{name}": read for within, one in files.items() for name, read in one.items()})
+    else:
+        for within, one in files.items():
+            write_folder(models / within, one)
     return emitted
+
+
+def _within_models(step: Step, cell: Cell) -> str:
+    named = f"{step.options['method']}-{cell.budget.replace(' ', '-')}-seed{step.options['seed']}"
+    return f"{named}/{tag_of(step).replace('%', '%25').replace('/', '%2F')}"
+
+
+def _emitted(finished: Finished, step: Step, cell: Cell, measured: EmitResult, path: Path) -> Emitted:
+    single, about = measured.speeds["1"], step.options
+    return Emitted(
+        format=tag_of(step),
+        method=about["method"],
+        sparsity=_sparsity(cell, EvaluateResult.read(finished.open(cell.evaluate))),
+        seed=about["seed"],
+        path=str(path.resolve()),
+        latency_ms=single.emitted_ms.median,
+        dense_latency_ms=single.dense_ms.median if single.dense_ms else None,
+        budget=cell.budget,
+        runtime=measured.runtime,
+        without_gain=exporters[about["format"]].facts.get("gain", ""),
+        **{name: getattr(measured, name) for name in _OF_EMITTED},
+    )
 
 
 def _result(finished: Finished, cell: Cell) -> Result:

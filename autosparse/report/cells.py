@@ -13,7 +13,7 @@ from typing import Any
 
 from autosparse.report.schema import Missing, Report, Result
 from autosparse.report.significance import Interval, accuracy_interval, mean_interval
-from autosparse.text import literal, table, visible
+from autosparse.text import finite, markdown, table, visible
 
 TRAINED = "trained"
 USELESS = ("collapsed", "at chance")
@@ -149,9 +149,9 @@ def missing_by_cell(missing: Iterable[Missing]) -> dict[tuple[str, str], list[Mi
 
 def spread_of(values: Sequence[float]) -> str:
     """Return mean ± sd of several values, the value of one, or an empty text."""
-    if len(values) > 1:
+    if len(values) > 1 and all(map(math.isfinite, values)):
         return f"{fmean(values):.2f} ± {stdev(values):.2f}"
-    return f"{values[0]:.2f}" if values else ""
+    return f"{fmean(values):.2f}" if values else ""
 
 
 def best_of(rows: Sequence[Row], column: int) -> float:
@@ -233,6 +233,7 @@ def frontier(report: Report, budget: str) -> list[Point]:
     states = statuses_by_cell(report.results)
     sound = [name for name in costs if TRAINED in states.get((name, budget), ())]
     means = {name: fmean(accuracies[name, budget].values()) for name in sound}
+    means = {name: mean for name, mean in means.items() if is_accuracy(mean)}
     points: list[Point] = []
     for method in sorted(means, key=lambda method: (costs[method][0], -means[method])):
         best = all(point.accuracy < means[method] for point in points)
@@ -244,6 +245,11 @@ def untrained(report: Report, budget: str) -> list[str]:
     """Return the methods within one budget whose networks all collapsed or are at chance."""
     states = statuses_by_cell(report.results)
     return [method for (method, label), each in states.items() if label == budget and TRAINED not in each]
+
+
+def is_accuracy(value: float) -> bool:
+    """Return whether a number can be an accuracy in percent, and so be drawn."""
+    return 0 <= value <= 100
 
 
 def _is_cost(value: float) -> bool:
@@ -266,9 +272,9 @@ def report_csv(report: Report) -> str:
     lines = csv.writer(file, lineterminator="\n")
     lines.writerow(["role", *_COLUMNS, "status"])
     for role, results in (("result", report.results), ("control", report.controls)):
-        lines.writerows([role, *(_written(result, name) for name in _COLUMNS), result.status] for result in results)
         missing = [one for one in report.missing if one.control == (role == "control")]
-        lines.writerows([role, *(_written(one, name) for name in _COLUMNS), one.status] for one in missing)
+        networks: list[Result | Missing] = [*results, *missing]
+        lines.writerows([role, *(_written(one, name) for name in (*_COLUMNS, "status"))] for one in networks)
     return file.getvalue().rstrip("\n")
 
 
@@ -277,10 +283,13 @@ def report_markdown(report: Report) -> str:
 
     A cell names the seeds without a result: `diverged`, `71.20, 1 diverged`.
     """
-    rows = [(literal(row.title), *map(literal, row.texts)) for row in rows_of(report)]
-    return table(("method", *columns_of(report)), rows, numbers=True)
+    rows = [[markdown(cell) for cell in (row.title, *row.texts)] for row in rows_of(report)]
+    return table(["method", *map(markdown, columns_of(report))], rows, numbers=True)
 
 
 def _written(network: Result | Missing, name: str) -> object:
+    # A spreadsheet takes a text with such a beginning for a formula.
     value = getattr(network, name, "")
-    return visible(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return finite(value)
+    return f"'{visible(value)}" if value.startswith(("=", "+", "-", "@")) else visible(value)

@@ -5,24 +5,36 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from pydantic import ValidationError
 
-from autosparse.errors import MissingRequirement, UsageError
+from autosparse.errors import Busy, MissingRequirement, UsageError
 from autosparse.regular_file import read_regular
 from autosparse.report.cells import columns_of, rows_of
 from autosparse.report.finished import Finished
 from autosparse.report.schema import SCHEMA_VERSION, Report
 from autosparse.steps import metrics_of
-from autosparse.store.files import drafted
+from autosparse.store.files import (
+    discard,
+    drafted,
+    drafted_folder,
+    holds,
+    is_draft,
+    link_new,
+    sweep,
+    unheld,
+    write_through,
+    writing,
+)
 from autosparse.store.sealed import seal, unseal
+from autosparse.text import shell_word
 
 RUNS = Path("runs")
 _REPORT, _PLAN, _TAGS, _RESOLVED = "report.json", "plan.json", "tags.json", "resolved.json"
@@ -32,14 +44,20 @@ _LEFT = (_REPORT, _PLAN, _TAGS, _RESOLVED, _METRICS, LOG, _SPEC, "models", "scor
 """contents of a run folder"""
 
 
+_KIND = "autosparse run"
+"""field `kind` of a run folder's plan, which marks the folder as ours"""
+_ANOTHER = "name another with `--out`"
+
+
 @dataclass(frozen=True)
 class Run:
-    """Folder of a run; `report` is None while the run is unfinished, or for the reason in `problem`."""
+    """Folder of a run; `report` is None for the reason in `problem`, which `remedy` ends."""
 
     folder: Path
     report: Report | None
     problem: str
     tags: tuple[str, ...]
+    remedy: str = ""
 
 
 def open_folder(
@@ -47,28 +65,57 @@ def open_folder(
 ) -> Path:
     """Return the folder of this plan: that of an earlier call, or else a new one with the next number.
 
-    `out` names the folder instead; it must be empty, absent, or of this plan.
+    `out` names the folder instead; it must be empty, absent, or of this plan. A new folder appears whole.
     """
+    files = {_PLAN: seal({"kind": _KIND, **plan, "digest": digest}), _RESOLVED: seal(resolved)}
     # In a saved plan the name may be a path: the folder stays within `runs`.
     name = re.sub(r"[/\\\0]", "_", name)
-    for folder in [out] if out else _numbered(name).values():
-        recorded = _load(folder / _PLAN)
-        if recorded and recorded.get("digest") == digest:
+    with writing(out or RUNS, _ANOTHER):
+        if spec is not None and spec.is_file():  # a pipe can be read only once
+            files[_SPEC] = read_regular(spec)
+        if out is None:
+            return _numbered_folder(name, digest, files)
+        if not _is_folder_of(out, digest, files):
+            removed = f"; `autosparse runs rm {shell_word(out)}` removes that run" if _is_run(out) else ""
+            content = "another run" if removed else "something else"
+            raise UsageError(f"{out} holds {content}", f"name an empty folder with `--out`{removed}")
+        return out
+
+
+def _numbered_folder(name: str, digest: str, files: Mapping[str, bytes]) -> Path:
+    sweep(RUNS)
+    while True:  # another process may take the number
+        numbered = _numbered(name)
+        known = next((folder for folder in numbered.values() if _digest_of(folder) == digest), None)
+        used = (number for number, folder in numbered.items() if not is_vacant(folder))
+        folder = known or RUNS / f"{name}-{max(used, default=0) + 1}"
+        if _is_folder_of(folder, digest, files):
             return folder
-        if out and out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
-    try:
-        folder = _make(name) if out is None else out
-        folder.mkdir(parents=True, exist_ok=True)
-        if spec is not None:
-            shutil.copyfile(spec, folder / _SPEC)
-        _save(folder / _RESOLVED, resolved)
-        _save(folder / _PLAN, {**plan, "digest": digest})
-    except OSError as error:
-        raise MissingRequirement(
-            f"the run folder {error.filename} cannot be written: {error.strerror}", "name another with `--out`"
-        ) from error
-    return folder
+
+
+def _is_folder_of(folder: Path, digest: str, files: Mapping[str, bytes]) -> bool:
+    """Return whether a folder is that of a plan: already, or after it is made or completed."""
+    if not folder.exists():
+        with suppress(FileExistsError), drafted_folder(folder) as draft:  # else another process has made it since
+            for name, data in files.items():
+                (draft / name).write_bytes(data)
+    if is_vacant(folder):  # such as a mounted disk, which no rename replaces
+        with suppress(FileExistsError), drafted(folder / _PLAN, link_new) as plan:
+            plan.write_bytes(files[_PLAN])
+    if _digest_of(folder) != digest:
+        return False
+    for name, data in files.items():
+        if not (folder / name).exists():
+            write_file(folder / name, data)
+    return True
+
+
+def is_vacant(folder: Path) -> bool:
+    """Return whether a path is an empty folder or unused; drafts of killed processes are removed before."""
+    if not folder.is_dir():
+        return not folder.exists()
+    sweep(folder, *_LEFT)
+    return not any(folder.iterdir())
 
 
 def resolved_of(run: Run) -> dict[str, Any]:
@@ -83,10 +130,7 @@ def spec_name_of(run: Run) -> str:
 
 def spec_text_of(run: Run) -> str:
     """Return the spec of a run as its user wrote it, or an empty text for a run without a file."""
-    try:
-        return read_regular(run.folder / _SPEC).decode("utf-8")
-    except (OSError, ValueError):  # such as bytes that are no text
-        return ""
+    return _text(run.folder / _SPEC)
 
 
 def _recorded(run: Run, file: str, *keys: str) -> dict[str, Any]:
@@ -99,14 +143,13 @@ def _recorded(run: Run, file: str, *keys: str) -> dict[str, Any]:
 def report_of(run: Run, purpose: str) -> Report:
     """Return the report of a run to be `shown` or `compared`. Raises UsageError where it has none."""
     if run.report is None:
-        hint = "run the command that started it again"
-        raise UsageError(f"run {run.folder} cannot be {purpose}: {run.problem}", hint)
+        raise UsageError(f"run {run.folder} cannot be {purpose}: {run.problem}", run.remedy)
     return run.report
 
 
 def save_report(folder: Path, report: Report) -> None:
     """Write a run's report atomically."""
-    _save(folder / _REPORT, report.json())
+    write_file(folder / _REPORT, seal(report.json()))
 
 
 def save_metrics(folder: Path, finished: Finished) -> None:
@@ -121,8 +164,9 @@ def save_metrics(folder: Path, finished: Finished) -> None:
 
 def all_runs() -> list[Run]:
     """Return the runs of the current directory, the latest last."""
-    folders = [path.parent for path in RUNS.glob(f"*/{_PLAN}")]
-    return [_run(folder) for folder in sorted(folders, key=_time)]
+    sweep(RUNS)
+    folders = RUNS.iterdir() if RUNS.is_dir() else ()
+    return [_run(folder) for folder in sorted(filter(_is_run, folders), key=_time)]
 
 
 def find_run(named: str | None) -> Run:
@@ -134,7 +178,7 @@ def find_run(named: str | None) -> Run:
         return finished[-1]
     for folder in (Path(named), RUNS / named):
         with suppress(OSError):  # a name that no file can have
-            if (folder / _PLAN).is_file():
+            if _is_run(folder):
                 return _run(folder)
     raise UsageError(f"no run `{named}`", "run `autosparse runs` to see those of this directory")
 
@@ -151,30 +195,62 @@ def tag_run(run: Run, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Ru
     """Add tags to a run and remove others."""
     gone = {*remove}
     tags = tuple(tag for tag in dict.fromkeys([*run.tags, *add]) if tag not in gone)
-    try:
-        _save(run.folder / _TAGS, {"tags": tags})
-    except OSError as error:
-        raise MissingRequirement(f"{error.filename} cannot be written: {error.strerror}") from error
+    write_file(run.folder / _TAGS, seal({"tags": tags}), hint=None)
     return replace(run, tags=tags)
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a run folder. Raises UsageError for a folder with files that no run writes."""
+    """Remove a run folder. Raises UsageError for one with files that no run writes, Busy for one of a live run."""
     others = sorted(path.name for path in folder.iterdir() if not _is_ours(path.name))
     if others or folder.is_symlink():
         why = f"holds `{others[0]}`, which is not part of a run" if others else "is a link"
         raise UsageError(f"{folder} {why}", "remove it yourself")
     try:
-        shutil.rmtree(folder)
+        with unheld(folder) as is_free:
+            if is_free is False:
+                raise Busy(f"run {folder} is running", "stop it first, or wait for its end")
+            discard(folder)
     except OSError as error:
-        raise MissingRequirement(f"{error.filename} cannot be removed: {error.strerror}") from error
+        raise MissingRequirement(f"{folder} cannot be removed: {error.strerror or error}") from error
+
+
+def _is_run(folder: Path) -> bool:
+    # A file of a run marks its folder, so that a damaged one can be removed too.
+    return (
+        folder.is_dir()
+        and not is_draft(folder)
+        and any((folder / name).is_file() for name in (_PLAN, _RESOLVED, _REPORT))
+    )
 
 
 def _run(folder: Path) -> Run:
-    tags, report, problem = (_load(folder / _TAGS) or {}).get("tags"), None, "it has not finished"
+    known = (_load(folder / _TAGS) or {}).get("tags")
+    tags = tuple(map(str, known)) if isinstance(known, list) else ()
     if os.path.lexists(folder / _REPORT):
         report, problem = _read_report(folder / _REPORT)
-    return Run(folder, report, problem, tuple(map(str, tags)) if isinstance(tags, list) else ())
+        return Run(folder, report, problem, tags, "" if report else "the command that started it writes it again")
+    return Run(folder, None, *_unfinished(folder, tags))
+
+
+def _unfinished(folder: Path, tags: tuple[str, ...]) -> tuple[str, tuple[str, ...], str]:
+    # The reason why a run has no report, its tags, and the remedy.
+    removed = f"`autosparse runs rm {shell_word(folder)}` removes it"
+    if _digest_of(folder) is None:
+        state = "is damaged" if os.path.lexists(folder / _PLAN) else "is missing"
+        return f"its {_PLAN} {state}", tags, removed
+    with suppress(OSError), unheld(folder) as is_free:
+        if is_free is False:
+            return "it is running", tags, "wait for its end"
+    resumed = f"the command that started it resumes it; {removed}"
+    last_call = _text(folder / LOG).rpartition(" run starts\n")[2]
+    if " fails: " in last_call:
+        return "a step failed before there was a result", tags, f"its {LOG} has the reason; {resumed}"
+    return "it has not finished", tags, resumed
+
+
+def _digest_of(folder: Path) -> str | None:
+    recorded = _load(folder / _PLAN) or {}
+    return str(recorded.get("digest")) if recorded.get("kind") == _KIND else None
 
 
 def _read_report(path: Path) -> tuple[Report | None, str]:
@@ -201,7 +277,7 @@ def _read_report(path: Path) -> tuple[Report | None, str]:
 
 
 def _time(folder: Path) -> float:
-    for path in (folder / _REPORT, folder / _PLAN):
+    for path in (folder / _REPORT, folder / _PLAN, folder):
         with suppress(OSError):  # absent, a broken link, or removed meanwhile
             return path.stat().st_mtime
     return 0.0
@@ -213,17 +289,6 @@ def _numbered(name: str) -> dict[int, Path]:
     return {int(tail): folder for folder, tail in sorted(tails.items()) if tail.isdecimal()}
 
 
-def _make(name: str) -> Path:
-    RUNS.mkdir(exist_ok=True)
-    while True:
-        folder = RUNS / f"{name}-{max(_numbered(name), default=0) + 1}"
-        try:
-            folder.mkdir()
-        except FileExistsError:  # another process took the number
-            continue
-        return folder
-
-
 def _load(path: Path) -> dict[str, Any] | None:
     # None for a missing or a damaged file.
     try:
@@ -232,22 +297,48 @@ def _load(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def _text(path: Path) -> str:
+    try:
+        return read_regular(path).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def _is_ours(name: str) -> bool:
     # Drafts of a killed run are hidden: `.report.json.1f2e3d4c5b6a`.
     return name in _LEFT or (name.startswith(".") and name[1:].rpartition(".")[0] in _LEFT)
 
 
-def _save(path: Path, value: Mapping[str, Any]) -> None:
-    write_file(path, seal(value))
-
-
-def write_file(path: Path, content: bytes | str) -> None:
+def write_file(path: Path, content: bytes | str, *, hint: str | None = _ANOTHER) -> None:
     """Write a file atomically; an existing one with the same bytes stays untouched."""
     # Bytes of file names that are no text become escapes, which JSON reads.
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-    if not path.is_file() or path.read_bytes() != data:
-        with drafted(path) as draft:
-            draft.write_bytes(data)
+    with writing(path, hint):
+        sweep(path.parent, path.name)
+        if not holds(path, data):
+            with drafted(path) as draft:
+                write_through(draft, data)
+
+
+def write_folder(path: Path, files: Mapping[str, Callable[[], bytes]], *, hint: str | None = _ANOTHER) -> None:
+    """Write the files of a folder, relative path -> content.
+
+    A new folder appears whole. In an existing one each file is replaced atomically, and other files stay.
+    """
+
+    def fill(folder: Path, write: Callable[[Path, bytes], object]) -> None:
+        for name, read in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            write(folder / name, read())
+
+    with writing(path, hint):
+        if not path.exists():
+            try:
+                with drafted_folder(path) as draft:
+                    return fill(draft, Path.write_bytes)
+            except FileExistsError:  # another process has made it since
+                pass
+        fill(path, partial(write_file, hint=hint))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from autosparse.core.scorers import scorers
 from autosparse.packaged import __version__
 from autosparse.plan.model import Plan
 from autosparse.report.finished import Finished
-from autosparse.report.folder import write_file
+from autosparse.report.folder import write_folder
 from autosparse.spec import Pretrained
 from autosparse.steps.scorer import ScorerResult
 from autosparse.steps.study import Trial, TrialResult, TuneResult, importances
@@ -40,10 +40,13 @@ def copy_scorer(finished: Finished, folder: Path) -> Path | None:
         "sha256": artifact.files["state.safetensors"]["sha256"],
     }
     target = folder / "scorer"
-    target.mkdir(parents=True, exist_ok=True)
-    write_file(target / "state.safetensors", artifact.read("state.safetensors"))
-    write_file(target / "scorer.json", seal(about))
-    write_file(target / "card.json", json.dumps(_card(finished, artifact), indent=1) + "\n")
+    card = _card(finished, artifact)
+    files = {
+        "state.safetensors": lambda: artifact.read("state.safetensors"),
+        "scorer.json": lambda: seal(about),
+        "card.json": lambda: f"{json.dumps(card, indent=1)}\n".encode(),
+    }
+    write_folder(target, files)
     return target
 
 

@@ -184,7 +184,8 @@ def _newcombe_p(first: float, second: float, images: int) -> float:
 
 
 def _student_error(values: Sequence[float]) -> float:
-    return stdev(values) / math.sqrt(len(values))
+    spread = stdev(values) if all(map(math.isfinite, values)) else math.inf
+    return spread / math.sqrt(len(values))
 
 
 def _student_quantile(freedom: int) -> float:

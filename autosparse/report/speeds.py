@@ -28,7 +28,7 @@ def verified(emitted: Sequence[Emitted]) -> tuple[list[str], list[list[str]]]:
             model.format,
             f"{model.sparsity:g}",
             size(model.bytes),
-            f"{model.dense_bytes / model.bytes:.3g}×",
+            f"{model.dense_bytes / max(1, model.bytes):.3g}×",
             *(_speedup(model.speeds.get(count)) for count in batches),
             *([_gain(model, batches)] if gains else []),
             f"{model.max_abs_error:.2g}",

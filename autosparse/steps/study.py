@@ -17,6 +17,7 @@ from typing import Any, Literal
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.steps._base import Count, KeyedChoice, Percent, Real, StepResult
 from autosparse.store import digest
+from autosparse.store.files import link_new, scratch, sweep
 
 Sampler = Literal["tpe", "random", "gp"]
 Pruner = Literal["none", "median", "wilcoxon"]
@@ -154,20 +155,25 @@ def export_study(path: Path, name: str, defaults: Mapping[str, Any], space: Spac
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
+    sweep(path.parent, path.name)
     if path.exists():
         raise UsageError(f"{path} exists", "name a new file: a study is not added to another")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}", "make it, or name another")
-    # Optuna formats the URL as a template, and SQLAlchemy before 2.1 quotes no path in it: the path bypasses both.
-    connect = partial(sqlite3.connect, path.absolute(), check_same_thread=False)
     try:
-        storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect})
-        try:
-            _study(_distributions(defaults, space), finished, storage=storage, study_name=name)
-        finally:
-            storage.engine.dispose()
+        with scratch(path) as folder:
+            # Optuna formats the URL as a template, and SQLAlchemy before 2.1 quotes no path in it: the path bypasses
+            # both.
+            draft = folder.absolute() / "study.db"
+            connect = partial(sqlite3.connect, draft, check_same_thread=False)
+            storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect})
+            try:
+                _study(_distributions(defaults, space), finished, storage=storage, study_name=name)
+            finally:
+                storage.engine.dispose()
+            link_new(draft, path)
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        reason = str(getattr(error, "orig", None) or getattr(error, "strerror", None) or error).partition("\n")[0]
         raise MissingRequirement(f"study {path} cannot be written: {reason}", "name another file") from error
 
 

@@ -1,4 +1,8 @@
-"""Files of the store: canonical JSON, SHA-256 digests, and atomic writes."""
+"""Files: canonical JSON, SHA-256 digests, and files and folders that appear whole.
+
+A file or a folder is drafted under the name `.NAME.<12 hex digits>` next to its path and moved there. Its process locks
+the draft; the system unlocks the draft of a killed process, and `sweep` removes it.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,28 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from autosparse.errors import MissingRequirement
 from autosparse.regular_file import open_regular
 from autosparse.text import size
+
+try:
+    import fcntl
+except ImportError:  # Windows: the age of a draft decides
+    fcntl = None  # type: ignore[assignment]
+
+_DRAFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}", re.DOTALL)
+_LONGEST = 200  # bytes of a name that a draft keeps
+_ABANDONED = 86400.0  # seconds after which a draft counts as abandoned on a file system without locks
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # errors of file systems without hard links
 
 
 def canonical(value: Any) -> str:
@@ -43,12 +59,137 @@ def file_digest(path: Path) -> str:
 @contextmanager
 def drafted(path: Path, move: Callable[[Path, Path], object] = os.replace) -> Iterator[Path]:
     """Yield the path of a draft to write in the block; `move` publishes it at `path` at the end, atomically."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
-    try:
+    with _draft(path, lambda draft: draft.touch(exist_ok=False)) as draft:
+        try:
+            yield draft
+            move(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+@contextmanager
+def drafted_folder(path: Path) -> Iterator[Path]:
+    """Yield a folder to fill in the block; it appears at `path` at the end, in one rename and flushed to disk.
+
+    Raises FileExistsError if something other than an empty folder exists by then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(path) as draft:
         yield draft
-        move(draft, path)
+        for inner in (*draft.rglob("*"), draft):
+            flush(inner)
+        try:
+            draft.rename(path)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from error
+            raise
+        flush(path.parent)
+
+
+@contextmanager
+def scratch(path: Path) -> Iterator[Path]:
+    """Yield an empty folder next to `path` for the block; remove those that killed processes left there."""
+    sweep(path.parent, path.name)
+    with _draft(path, Path.mkdir) as draft:
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def _draft(path: Path, create: Callable[[Path], object]) -> Iterator[Path]:
+    while True:
+        draft = path.with_name(f".{_short(path.name)}.{uuid.uuid4().hex[:12]}")
+        create(draft)
+        with held(draft):
+            if draft.exists():  # else it was swept before it was locked
+                yield draft
+                return
+
+
+def _short(name: str) -> str:
+    return os.fsdecode(os.fsencode(name)[:_LONGEST])
+
+
+def link_new(draft: Path, path: Path) -> None:
+    """Move a file to an unused path. Raises FileExistsError if it exists."""
+    try:
+        os.link(draft, path)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        write_through(path, draft.read_bytes(), "xb")
+
+
+def sweep(folder: Path, *names: str) -> None:
+    """Remove the drafts that killed processes left in a folder; `names` limits it to drafts of these paths."""
+    with suppress(OSError):
+        for path in [*folder.iterdir()]:
+            match = _DRAFT.fullmatch(path.name)
+            if match and (not names or match["name"] in map(_short, names)):
+                with suppress(OSError), unheld(path) as is_free:
+                    if is_free or (is_free is None and time.time() - path.stat().st_mtime > _ABANDONED):
+                        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def is_draft(path: Path) -> bool:
+    """Return whether a path has the name of a draft."""
+    return bool(_DRAFT.fullmatch(path.name))
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder: it vanishes whole, in one rename, before its files are deleted."""
+    folder = folder.resolve()
+    gone = folder.with_name(f".{_short(folder.name)}.{uuid.uuid4().hex[:12]}")
+    folder.rename(gone)
+    shutil.rmtree(gone)
+
+
+@contextmanager
+def held(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Lock a file or a folder for the block, with `shared` together with others; the lock ends with the process."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
     finally:
-        draft.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+@contextmanager
+def unheld(path: Path) -> Iterator[bool | None]:
+    """Yield whether no process holds a file or a folder, and hold it for the block if so; None without locks."""
+    if fcntl is None:
+        yield None
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        is_free: bool | None = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            is_free = False if isinstance(error, BlockingIOError) else None
+        yield is_free
+    finally:
+        os.close(descriptor)
+
+
+def holds(path: Path, data: bytes) -> bool:
+    """Return whether a file has these bytes."""
+    return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+
+
+def occupied(files: Mapping[Path, bytes]) -> Path | None:
+    """Return an existing file that a call must not replace, or None; a killed call leaves some of its files whole."""
+    there = [path for path in files if path.exists()]
+    others = there if len(there) == len(files) else [path for path in there if not holds(path, files[path])]
+    return others[0] if others else None
 
 
 def write_through(path: Path, data: bytes, mode: str = "wb") -> None:
@@ -60,15 +201,13 @@ def write_through(path: Path, data: bytes, mode: str = "wb") -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raise MissingRequirement for an OSError in a block that writes a file."""
+def writing(path: Path, hint: str | None = "name another folder in `AUTOSPARSE_CACHE_DIR`") -> Iterator[None]:
+    """Raise MissingRequirement for an OSError in a block that writes a file or a folder."""
     try:
         yield
     except OSError as error:
-        raise MissingRequirement(
-            f"{path} cannot be written: {error.strerror or error}",
-            FREE_SPACE if is_full(error) else "name another folder in `AUTOSPARSE_CACHE_DIR`",
-        ) from error
+        message = f"{path} cannot be written: {error.strerror or error}"
+        raise MissingRequirement(message, FREE_SPACE if is_full(error) else hint) from error
 
 
 def check_room(folder: Path, needed: int) -> None:

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from autosparse.errors import Busy, MissingRequirement
 from autosparse.store.descriptor import size_of
+from autosparse.store.files import sweep, unheld
 from autosparse.store.local import Store, read_memory
 from autosparse.store.remote import Remote
 
@@ -96,10 +97,27 @@ def collect(store: Store, seconds: float, *, dry: bool = False) -> Iterator[Unus
                 if not dry:
                     shutil.rmtree(folder, ignore_errors=True)
                 yield Unused(name, folder.name, size)
+    if not dry:
+        _forget(store, min(since, time.time() - _DRAFTS))
+
+
+def _forget(store: Store, before: float) -> None:
+    # Records of runs that ended long ago, which keep no artifact any more, and what killed processes left.
+    for path in (store.root / "memory").glob("used-*.json"):
+        with suppress(OSError):
+            if path.stat().st_mtime < before and not _goes_on(store, path.stem.removeprefix("used-")):
+                path.unlink()
+    for path in (store.root / "locks").glob("use-*.lock"):
+        with suppress(OSError), unheld(path) as is_free:
+            if is_free and path.stat().st_mtime < before:
+                path.unlink()
+    sweep(store.root / "memory")
 
 
 def collect_remote(remote: Remote, seconds: float, *, dry: bool = False) -> Iterator[Unused]:
     """Delete unused artifacts of a shared store, and files without a descriptor a day after they were written.
+
+    Records of runs that ended before both, and drafts of killed processes, go with them.
 
     If an artifact with such a file is published at that moment, a reader detects the missing file and rebuilds it.
     """
@@ -115,7 +133,7 @@ def collect_remote(remote: Remote, seconds: float, *, dry: bool = False) -> Iter
             remote.remove(operation, key)
         yield Unused(operation, key, size_of(about))
     if not dry:
-        remote.sweep(kept, time.time() - _DRAFTS)
+        remote.sweep(kept, time.time() - _DRAFTS, ended=min(since, time.time() - _DRAFTS))
 
 
 def _used(store: Store, since: float) -> set[str]:

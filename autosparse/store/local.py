@@ -30,6 +30,7 @@ Result = TypeVar("Result")
 
 _LOG = logging.getLogger(__name__)
 _AGAIN = 60.0  # seconds until a retry of an unreachable shared store
+_GLANCES, _GLANCE = 10, 0.01  # times and seconds to wait for a folder that a writer replaces
 
 
 class Store:
@@ -415,12 +416,26 @@ class Store:
             Folder of an artifact, and its problem or None.
         """
         for path in sorted(path for path in (self.root / "artifacts").glob("*/*") if path.is_dir()):
+            problem = self._problem(path, check)
+            if path.is_dir():
+                yield path, problem
+
+    def _problem(self, path: Path, check: Callable[[Artifact], None]) -> str | None:
+        # A verdict counts if no writer has replaced the artifact since; between its two renames there is none.
+        absent = 0
+        while absent < _GLANCES:
+            before = _identity(path)
             try:
                 check(self.open(path.parent.name, path.name))
+                return None
             except DamagedArtifact as damage:
-                yield path, damage.message
-            else:
-                yield path, None
+                after = _identity(path)
+                if before is not None and before == after:
+                    return damage.message
+                if after is None:
+                    absent += 1
+                    time.sleep(_GLANCE)
+        return None
 
     def verify_memory(self) -> Iterator[tuple[Path, str | None]]:
         """Check every remembered value, the index among them.
@@ -492,3 +507,12 @@ def read_memory(path: Path) -> Any:
     if note.keys() != {"name", "value"} or f"{note['name']}.json" != path.name:
         raise ValueError("it holds a value of another name")
     return note["value"]
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    # Differs after a replacement; None without a folder.
+    try:
+        about = folder.stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_mtime_ns

@@ -6,7 +6,6 @@ The descriptor `artifacts/<operation>/<key>.json` is written last, by a write th
 
 from __future__ import annotations
 
-import errno
 import glob
 import hashlib
 import os
@@ -27,7 +26,7 @@ from autosparse.regular_file import NotRegularError, open_regular, read_regular
 from autosparse.store.archive import check_archive
 from autosparse.store.artifact import Artifact
 from autosparse.store.descriptor import DESCRIPTOR, read_descriptor, read_foreign
-from autosparse.store.files import check_room, drafted, write_through
+from autosparse.store.files import check_room, drafted, link_new, write_through
 from autosparse.store.sealed import seal, unseal
 
 Result = TypeVar("Result")
@@ -40,7 +39,6 @@ _ATTEMPTS, _PAUSE = 3, 0.3  # attempts; seconds before the second one, doubled f
 _AT_ONCE = 16  # parallel requests
 _LARGEST_NOTE = 64 * 2**20  # bytes of a descriptor or a run's record: 100,000 inputs take 10 MB
 _PART = 2**20  # bytes read at a time
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # errors of file systems without hard links
 
 
 class Remote:
@@ -148,14 +146,20 @@ class Remote:
             self._files.rm_file(self._descriptor(operation, key))
         self._known.discard(key)
 
-    def sweep(self, kept: Collection[str], before: float) -> None:
-        """Remove files that are not among these digests and were written before that time (seconds since 1970)."""
+    def sweep(self, kept: Collection[str], before: float, *, ended: float = 0.0) -> None:
+        """Remove files that are not among these digests, and drafts, written before that time (seconds since 1970).
+
+        Records of runs go if they were written before `ended`.
+        """
         with self._reached("written"):
-            for path, about in self._files.find(f"{self._root}/files", detail=True).items():
-                written = _written(about)
-                if path.rpartition("/")[2] not in kept and written is not None and written < before:
-                    with suppress(FileNotFoundError):
-                        self._files.rm_file(path)
+            for folder in ("files", "artifacts", "uses"):
+                for path, about in self._files.find(f"{self._root}/{folder}", detail=True).items():
+                    name, written = path.rpartition("/")[2], _written(about)
+                    is_leftover = name not in kept if folder == "files" else name.startswith(".")
+                    until = ended if folder == "uses" and not is_leftover else before
+                    if (is_leftover or folder == "uses") and written is not None and written < until:
+                        with suppress(FileNotFoundError):
+                            self._files.rm_file(path)
 
     def check_sizes(self, files: Iterable[Mapping[str, Any]]) -> None:
         """Compare files with the sizes in their descriptor, before any is read. Raises DamagedArtifact."""
@@ -239,7 +243,7 @@ class Remote:
         if self._local:  # here, so that a file in the way of the folder is an error, not an artifact that exists
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._write(path, write, os.replace if replace else _link)
+            self._write(path, write, os.replace if replace else link_new)
         except FileExistsError:
             return False
         return True
@@ -342,13 +346,3 @@ def _written(about: Mapping[str, Any]) -> float | None:
         with suppress(ValueError):
             return datetime.fromisoformat(value).timestamp()
     return float(value) if isinstance(value, int | float) else None
-
-
-def _link(draft: Path, path: Path) -> None:
-    # Move a file to an unused path. Raises FileExistsError if it exists.
-    try:
-        os.link(draft, path)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        write_through(path, draft.read_bytes(), "xb")

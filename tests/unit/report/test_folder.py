@@ -136,4 +136,4 @@ def test_a_report_of_another_version_is_not_damaged(
     shown = call(capsys, "report digits-1")
 
     assert problem in shown.err
-    assert "run the command that started it again" in shown.err
+    assert "hint: the command that started it writes it again" in shown.err

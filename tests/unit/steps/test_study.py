@@ -178,8 +178,6 @@ def test_a_study_has_the_name_that_it_is_given(tmp_path: Path, monkeypatch: pyte
 
 def test_a_study_that_cannot_be_written(tmp_path: Path) -> None:
     """One sentence with the file and the reason."""
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "study.db-journal").mkdir()
+    (tmp_path / "study.db").symlink_to("nowhere")
     with pytest.raises(MissingRequirement, match=r"study .* cannot be written: "):
-        export_study(folder / "study.db", "digits-1", DEFAULTS, SPACE, tried(2))
+        export_study(tmp_path / "study.db", "digits-1", DEFAULTS, SPACE, tried(2))

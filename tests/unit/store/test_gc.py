@@ -189,3 +189,45 @@ def test_a_run_that_goes_on_says_so(remote: Remote, tmp_path: Path, monkeypatch:
 
     assert [sorted(KEYS)] == noted
     assert made in (len(attempts), len(attempts) - 1)
+
+
+def test_records_of_runs_that_ended_long_ago_go(store: Store) -> None:
+    """So do the locks and the drafts of killed processes; a run that goes on keeps its record."""
+    memory, locks = store.root / "memory", store.root / "locks"
+    with in_use(store, "live", []):
+        for name in ("live", "old", "new"):
+            store.note(f"used-{name}", {"time": days_ago(0), "keys": []})
+        (locks / "use-dead-1.lock").touch()
+        (memory / ".used-old.json.0123456789ab").touch()
+        for path in (*memory.iterdir(), *locks.glob("use-*")):
+            if "new" not in path.name:
+                os.utime(path, (time.time() - 40 * DAY,) * 2)
+        gone(store, dry=True)
+        assert (memory / "used-old.json").exists()
+        gone(store)
+
+        assert ["used-live.json", "used-new.json"] == sorted(path.name for path in memory.glob("*used-*"))
+        assert [f"use-live-{os.getpid()}.lock"] == [path.name for path in locks.glob("use-*")]
+
+
+def test_a_shared_store_forgets_runs_and_drafts(tmp_path: Path, store: Store) -> None:
+    """Records of runs that ended long ago, and drafts a day old; those of today stay."""
+    remote = Remote(str(tmp_path / "shared"))
+    remote.push(store.open("mask", KEYS[0]))
+    for age in (0, 2, 40):
+        remote.claim(f"run{age}", {"time": days_ago(age), "keys": []})
+        drafts = [
+            tmp_path / "shared" / name / f".{age}.0123456789ab" for name in ("uses", "artifacts/mask", "files/ab")
+        ]
+        for path in drafts:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        for path in (*drafts, tmp_path / "shared" / "uses" / f"run{age}.json"):
+            os.utime(path, (time.time() - age * DAY - 60,) * 2)
+    before = {path.name for path in (tmp_path / "shared").rglob("*") if path.is_file()}
+    gone = list(collect_remote(remote, 30 * DAY))
+    after = {path.name for path in (tmp_path / "shared").rglob("*") if path.is_file()}
+
+    assert [] == gone
+    assert {"run40.json", ".2.0123456789ab", ".40.0123456789ab"} == before - after
+    assert KEYS[0] == Store(tmp_path / "reader", remote.url).bring("mask", KEYS[0]).json("value")

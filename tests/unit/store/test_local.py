@@ -292,6 +292,28 @@ def test_verify_tells_what_is_wrong_where(store: Store) -> None:
         assert f"artifact {folders[key]} is damaged: {name}" in str(problems[folders[key]])
 
 
+def test_verify_judges_an_artifact_again_that_a_writer_replaces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old descriptor and a new file are no damage; an artifact that is removed meanwhile is not listed."""
+    for key in ("a", "b", "c"):
+        publish(store, key)
+    flip(store.open("mask", "c").folder / "raw.bin")
+    verify, replaced = Artifact.verify, list[str]()
+
+    def after_a_writer(artifact: Artifact) -> None:
+        if artifact.key not in replaced:
+            replaced.append(artifact.key)
+            if artifact.key == "a":
+                fill = lambda draft: draft.write("raw.bin", b"new")  # noqa: E731
+                store.publish("mask", "a", fill, dict, replace=True)
+            if artifact.key == "b":
+                store.remove("mask", "b")
+        verify(artifact)
+
+    monkeypatch.setattr(Artifact, "verify", after_a_writer)
+
+    assert {"a": True, "c": False} == {path.name: problem is None for path, problem in store.verify()}
+
+
 def test_damage_is_set_aside_under_a_number(store: Store) -> None:
     """A damaged artifact is kept for looking at, each under its own name, and its place is free again."""
     kept = []
