@@ -25,9 +25,9 @@ def main() -> None:
     known = {(row["kind"], row["trial"]) for row in done if row["seed"] == options.seed}
     with tempfile.TemporaryDirectory(prefix="faults") as base:
         references = References(World.create(Path(base)))
-        end = time.monotonic() + options.seconds
         for kind in options.kind:
-            for row in _trials(references, kind, options, known):
+            end = time.monotonic() + options.seconds
+            for row in trials_of(references, kind, options, known):
                 done.append(row)
                 if options.jsonl:
                     with open(options.jsonl, "a") as file:
@@ -43,7 +43,7 @@ def _options() -> Any:
     parser.add_argument("--kind", action="append", choices=[*KINDS], help="only this kind; repeatable")
     parser.add_argument("--seed", type=int, default=0, help="decides the order of the trials")
     parser.add_argument("--trial", type=int, help="only the trial of this number")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="end after this time")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="end each kind after this time")
     parser.add_argument("--jsonl", type=Path, help="append every trial to this file, and skip those that it holds")
     options = parser.parse_args()
     options.kind = options.kind or [*KINDS]
@@ -54,7 +54,8 @@ def _read(path: Path | None) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path and path.exists() else []
 
 
-def _trials(known: References, kind: str, options: Any, done: set[tuple[str, int]]) -> Iterator[dict[str, Any]]:
+def trials_of(known: References, kind: str, options: Any, done: set[tuple[str, int]]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each trial of a kind that is not done."""
     trials = KINDS[kind](known, Random(f"{options.seed}/{kind}"))
     for number, trial in enumerate(islice(trials, options.trials if options.trial is None else options.trial + 1)):
         if (kind, number) in done or options.trial not in (None, number):

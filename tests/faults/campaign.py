@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tests.faults.flips import flips
 from tests.faults.hostile import contents
 from tests.faults.kinds import Kind
 from tests.faults.stops import failures, kills
 from tests.faults.user_code import misbehaviour
 
-KINDS: Mapping[str, Kind] = {
+KINDS: dict[str, Kind] = {
     "kill": kills,
     "fault": failures,
     "flip": flips,

@@ -61,6 +61,7 @@ def _replaced(name: str, make: Callable[[Path], object]) -> Callable[[Path, Rand
         make(path)
         return name
 
+    damage.__name__ = name
     return damage
 
 

@@ -62,10 +62,10 @@ def contents(known: References, random: Random) -> Iterator[Trial]:
     for folder in artifacts:
         for path in sorted(path for path in folder.iterdir() if path.name != "artifact.json"):
             for content in _JSON if path.suffix == ".json" else _SAFETENSORS:
-                trials.append(_of_artifact(known, folder, {path.name: content}, {}))
+                trials.append(_of_artifact(known, folder, {path.name: content}, {}, random.choice(_FIRST)))
         for field in _DESCRIPTOR:
             value, shared = random.choice(_VALUES), random.random() < 0.4
-            trials.append(_of_artifact(known, folder, {}, {field: value}, shared=shared))
+            trials.append(_of_artifact(known, folder, {}, {field: value}, random.choice(_FIRST), shared=shared))
     for name, readers in _OF_FILES.items():
         fields = list(_fields(json.loads((finished / name).read_bytes())))
         for content in _JSON:
@@ -76,6 +76,8 @@ def contents(known: References, random: Random) -> Iterator[Trial]:
     yield from trials
 
 
+_FIRST = READERS["plan"], READERS["ls"], WRITERS["gc"], WRITERS["export"], WRITERS["cache export"]
+"""Commands that read descriptors, before the spec runs."""
 _OF_FILES: Mapping[str, tuple[Command, ...]] = {
     "models/models/learned-0.8-seed0/safetensors/card.json": (LOAD, READERS["inspect"]),
     "runs/tiny-1/report.json": (READERS["report"], READERS["runs"], READERS["markdown"], READERS["compare"]),
@@ -103,7 +105,13 @@ def _shown(content: Any) -> str:
 
 
 def _of_artifact(
-    known: References, folder: Path, files: Mapping[str, bytes], fields: Mapping[str, Any], *, shared: bool = False
+    known: References,
+    folder: Path,
+    files: Mapping[str, bytes],
+    fields: Mapping[str, Any],
+    first: Command,
+    *,
+    shared: bool = False,
 ) -> Trial:
     operation, key = folder.parent.name, folder.name
     about = ", ".join(f"{name} = {_shown(content)}" for name, content in {**files, **fields}.items())
@@ -126,16 +134,15 @@ def _of_artifact(
         else:
             for path in (world.cache / "artifacts").glob("*/*"):  # what reads it runs again
                 inputs = json.loads((path / "artifact.json").read_bytes())["inputs"] if path.name != key else {}
-                if isinstance(inputs, dict) and key in inputs.values() and operation != "data":
+                if isinstance(inputs, dict) and key in inputs.values():
                     shutil.rmtree(path)
-        commands = [READERS["plan"], WRITERS["short rerun"], READERS["ls"], READERS["verify"]]
-        for command in commands:
+        for command in (first, WRITERS["short rerun"], READERS["verify"]):
             ended = command.run(world)
             if problem := known.problem(command, ended):
                 return Verdict.of(ended, f"`{command.line}`: {problem}")
         return Verdict.of(ended, known.wrong_bytes() if ended.code == 0 else "")
 
-    return Trial(f"{'pulled ' if shared else ''}{operation} {key[:8]} with {about}", judge)
+    return Trial(f"{'pulled ' if shared else ''}{operation} {key[:8]} with {about}, then `{first.line}`", judge)
 
 
 def _publish(store: Store, operation: str, key: str, files: Mapping[str, bytes], fields: Mapping[str, Any]) -> None:

@@ -47,9 +47,11 @@ class _Seam:
             _append(self._trace, f"{name} {shown.lstrip('/') or '.'}\n".encode(errors="backslashreplace"))
         if hit and self._error is not None:
             raise OSError(self._error, os.strerror(self._error), os.fsdecode(path))
-        yield hit and self._error is None
-        if hit:
-            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            yield hit and self._error is None
+        finally:
+            if hit:  # also after a call that fails, such as a mkdir of a folder that exists
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def install(
@@ -139,11 +141,11 @@ def _open(seam: _Seam) -> Callable[..., Any]:
                 return super().readall() or b""
 
     def call(
-        file: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, errors: Any = None, *others: Any,
-        **named: Any,
+        file: Any, mode: str = "r", buffering: int = -1, encoding: Any = None, errors: Any = None, newline: Any = None,
+        **others: Any,
     ) -> Any:  # fmt: skip
-        if isinstance(file, int) or not seam.holds(file) or others or {*named} - {"newline"}:
-            return _real_open(file, mode, buffering, encoding, errors, *others, **named)
+        if isinstance(file, int) or not seam.holds(file) or others:
+            return _real_open(file, mode, buffering, encoding, errors, newline, **others)
         writes = bool({*mode} & {*"wax+"})
         with seam.around("open to write" if writes else "open to read", file):
             raw = File(file, mode.replace("b", "").replace("t", ""))
@@ -151,6 +153,6 @@ def _open(seam: _Seam) -> Callable[..., Any]:
             return raw
         kind: Any = io.BufferedRandom if "+" in mode else io.BufferedWriter if writes else io.BufferedReader
         buffered = kind(raw)
-        return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding, errors, named.get("newline"))
+        return buffered if "b" in mode else io.TextIOWrapper(buffered, encoding, errors, newline)
 
     return call
