@@ -66,6 +66,7 @@ def trials_of(known: References, kind: str, options: Any, done: set[tuple[str, i
             "kind": kind,
             "seed": options.seed,
             "trial": number,
+            "inputs": trial.inputs,
             "text": trial.text,
             "verdict": verdict.word,
             "problem": verdict.problem,
@@ -75,12 +76,12 @@ def trials_of(known: References, kind: str, options: Any, done: set[tuple[str, i
 
 
 def _print(rows: Sequence[dict[str, Any]]) -> None:
-    print(f"{'kind':10} {'trials':>7} {'unharmed':>9} {'one line':>9} {'failed':>7} {'s a trial':>10}")
+    print(f"{'kind':10} {'inputs':>8} {'trials':>7} {'unharmed':>9} {'one line':>9} {'failed':>7} {'s a trial':>10}")
     for kind in dict.fromkeys(row["kind"] for row in rows):
         of = [row for row in rows if row["kind"] == kind]
         words, mean = Counter(row["verdict"] for row in of), sum(row["seconds"] for row in of) / len(of)
         counts = f"{words['unharmed']:9} {words['one line']:9} {words['failed']:7}"
-        print(f"{kind:10} {len(of):7} {counts} {mean:10.2f}")
+        print(f"{kind:10} {sum(row['inputs'] for row in of):8} {len(of):7} {counts} {mean:10.2f}")
     failures: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["verdict"] == "failed":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.flips import flips
 from tests.faults.hostile import contents
 from tests.faults.kinds import Kind
+from tests.faults.specs import specs
 from tests.faults.stops import failures, kills
 from tests.faults.user_code import misbehaviour
 
@@ -13,6 +14,7 @@ KINDS: dict[str, Kind] = {
     "fault": failures,
     "flip": flips,
     "artifact": contents,
+    "spec": specs,
     "code": misbehaviour,
 }
 """Name of a kind -> function that yields its trials."""

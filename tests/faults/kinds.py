@@ -17,6 +17,8 @@ class Trial:
 
     text: str
     judge: Callable[[], Verdict]
+    inputs: int = 1
+    """number of faults that it stands for"""
 
 
 class Kind(Protocol):

@@ -24,11 +24,12 @@ from tests.faults.world import World
 
 SAMPLE: dict[str, tuple[Kind, int]] = {
     **{name: (kind, 4) for name, kind in KINDS.items()},
+    "spec": (KINDS["spec"], 1),
     "kill": (partial(kills, names=("export", "rerun", "plan --out")), 4),
     "fault": (partial(failures, names=("export", "plan")), 5),
 }
 """Kinds with the few commands and the number of trials of the default tests."""
-SLOW = {"kill": (1, 30), "fault": (2, 40), "flip": (2, 40), "artifact": (3, 50), "code": (2, 25), "spec": (1, 40)}
+SLOW = {"kill": (1, 30), "fault": (2, 40), "flip": (2, 40), "artifact": (3, 50), "code": (2, 25), "spec": (1, 20)}
 """Kind -> slow tests, and trials of each."""
 
 
