@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import tempfile
 import time
 from collections import Counter, defaultdict
@@ -85,12 +86,17 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
     failures: defaultdict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row["verdict"] == "failed":
-            failures[row["kind"], row["problem"][:60]].append(row)
+            failures[row["kind"], _alike(row["problem"])].append(row)
     for (kind, _), of in sorted(failures.items(), key=lambda item: -len(item[1])):
         shortest = min(of, key=lambda row: len(row["text"]))
         print(f"\n{len(of)} x {kind}: {shortest['problem']}")
         print(f"    {shortest['text']}")
         print(f"    python -m tests.faults --kind {kind} --seed {shortest['seed']} --trial {shortest['trial']}")
+
+
+def _alike(problem: str) -> str:
+    # The same for problems that differ in numbers, keys and names of files.
+    return re.sub(r"[0-9a-f]{8,}|\d+|[\w.-]*/\S*|\[.*\]", "#", problem)[:70]
 
 
 if __name__ == "__main__":

@@ -23,10 +23,9 @@ from tests.faults.stops import failures, kills
 from tests.faults.world import World
 
 SAMPLE: dict[str, tuple[Kind, int]] = {
-    **{name: (kind, 4) for name, kind in KINDS.items()},
-    "spec": (KINDS["spec"], 1),
-    "kill": (partial(kills, names=("export", "rerun", "plan --out")), 4),
-    "fault": (partial(failures, names=("export", "plan")), 5),
+    **{name: (kind, 2) for name, kind in KINDS.items()},
+    "kill": (partial(kills, names=("export",)), 2),
+    "fault": (partial(failures, names=("export",)), 2),
 }
 """Kinds with the few commands and the number of trials of the default tests."""
 SLOW = {"kill": (1, 30), "fault": (2, 40), "flip": (2, 40), "artifact": (3, 50), "code": (2, 25), "spec": (1, 20)}
@@ -52,7 +51,7 @@ def test_no_fault_of_a_sample_changes_a_result(known: References) -> None:
         for fault in faults_of(islice(kind(known, Random(name)), number))
     ]
 
-    assert [] == failed
+    assert not failed, "\n".join(failed)
 
 
 @pytest.mark.slow
@@ -61,8 +60,9 @@ def test_no_fault_of_a_kind_changes_a_result(known: References, kind: str, part:
     """Many trials of one kind: each is repaired or ends with one line."""
     number = SLOW[kind][1]
     trials = KINDS[kind](known, Random(f"slow {kind}"))
+    failed = faults_of(islice(trials, part * number, (part + 1) * number))
 
-    assert [] == faults_of(islice(trials, part * number, (part + 1) * number))
+    assert not failed, "\n".join(failed)
 
 
 @pytest.mark.parametrize(
