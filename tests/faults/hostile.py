@@ -136,7 +136,8 @@ def _of_artifact(
                 inputs = json.loads((path / "artifact.json").read_bytes())["inputs"] if path.name != key else {}
                 if isinstance(inputs, dict) and key in inputs.values():
                     shutil.rmtree(path)
-        for command in (first, WRITERS["short rerun"], READERS["verify"]):
+        run = WRITERS["rerun" if operation == "emit" else "short rerun"]
+        for command in (first, run, READERS["verify"]):
             ended = command.run(world)
             if problem := known.problem(command, ended):
                 return Verdict.of(ended, f"`{command.line}`: {problem}")

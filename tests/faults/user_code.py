@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
+from tests.conftest import Ended
 from tests.faults.commands import References
 from tests.faults.judge import Verdict, parsed, problem_of
 from tests.faults.kinds import Trial
@@ -88,6 +89,8 @@ _DONE = (
     "(lambda f: f(f))(lambda f: f(f))", "bytearray(10**13)", "int('9' * 5000)", "os.umask(0o777)",
     "contextlib.redirect_stdout(None).__enter__()",
 )  # fmt: skip
+_MUTE = ("os.close(2)", "sys.stderr.close()", "os.close(1)", "sys.stdout.close()")
+"""Lines after which no message can be expected, or no document."""
 _RETURNED = (
     "None", "5", "'x'", "[]", "()", "{}", "object()", "type", "torch.zeros(3)", "torch.zeros(0)", "x", "x[:0]",
     "x[..., 0]", "x.mul_(0)", "x.fill_(float('nan')), x", "nn.Linear(3, 3)", "nn.Linear", "nn.Sequential()",
@@ -119,17 +122,19 @@ def _judge(known: References, line: str, point: str) -> Verdict:
     for name, code in (("net.py", _NETWORK), ("data.py", _DATA)):
         (world.folder / name).write_text(code.replace(f"# AT {point}", line))
     (world.folder / "own.yaml").write_text(_SPEC)
-    planned = world.run("plan", "own.yaml", "--json")
-    if problem := _problem(planned.code, planned.err, planned.out) or problem_of(planned, (1, 2)):
-        return Verdict.of(planned, f"plan: {problem}")
-    ended = world.run("run", "own.yaml", "--json")
-    problem = problem_of(ended, (1, 2, 130)) or _problem(ended.code, ended.err, ended.out)
-    return Verdict.of(ended, problem)
+    for command in ("plan", "run"):
+        ended = world.run(command, "own.yaml", "--json")
+        if problem := _problem(ended, mute=line in _MUTE):
+            return Verdict.of(ended, f"{command}: {problem}")
+    return Verdict.of(ended)
 
 
-def _problem(code: int, err: str, out: str) -> str:
-    if code in (1, 2):
-        errors = [line for line in err.splitlines() if line.startswith("error: ")]
-        named = any(name in line for name in ("net.py", "data.py") for line in errors)
-        return "" if named else f"names no file of the user: {errors[:1]}"
-    return "no JSON document" if code == 0 and parsed(out) is None else ""
+def _problem(ended: Ended, *, mute: bool) -> str:
+    if mute or ended.code == 130:  # own code may raise KeyboardInterrupt
+        return "" if ended.code in (0, 1, 2, 5, 130) else f"exit code {ended.code}"
+    if problem := problem_of(ended):
+        return problem
+    errors = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+    if ended.code and not any(name in line for name in ("net.py", "data.py") for line in errors):
+        return f"names no file of the user: {errors[:1]}"
+    return "no JSON document" if ended.code == 0 and parsed(ended.out) is None else ""
