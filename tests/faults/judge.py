@@ -82,8 +82,8 @@ def parsed(text: str) -> Any:
 def difference(expected: Any, actual: Any, path: str = "") -> str:
     """Return the first difference between two JSON values, or an empty text."""
     if type(expected) is type(actual) and isinstance(expected, dict | list):
-        pairs = [dict(enumerate(one)) if isinstance(one, list) else one for one in (expected, actual)]
-        keys = dict.fromkeys([*pairs[0], *pairs[1]])
-        return next(filter(None, (difference(*(one.get(key) for one in pairs), f"{path}.{key}") for key in keys)), "")
+        old, new = (dict(enumerate(one)) if isinstance(one, list) else one for one in (expected, actual))
+        keys = dict.fromkeys([*old, *new])
+        return next(filter(None, (difference(old.get(key), new.get(key), f"{path}.{key}") for key in keys)), "")
     same = type(expected) is type(actual) and expected == actual
     return "" if same else f"{path}: {str(actual)[:60]!r} instead of {str(expected)[:60]!r}"
