@@ -131,8 +131,8 @@ def _judge(known: References, line: str, point: str) -> Verdict:
 
 def _problem(ended: Ended, *, mute: bool) -> str:
     if mute or ended.code == 130:  # own code may raise KeyboardInterrupt
-        return "" if ended.code in (0, 1, 2, 5, 130) else f"exit code {ended.code}"
-    if problem := problem_of(ended):
+        return "" if ended.code in (0, 1, 2, 3, 5, 130) else f"exit code {ended.code}"
+    if problem := problem_of(ended, (1, 2, 3, 5)):
         return problem
     errors = [line for line in ended.err.splitlines() if line.startswith("error: ")]
     if ended.code and not any(name in line for name in ("net.py", "data.py") for line in errors):
