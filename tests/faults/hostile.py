@@ -6,6 +6,8 @@ import json
 import shutil
 import struct
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -99,6 +101,15 @@ def _fields(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
         yield from _fields(inner, (*path, key))
 
 
+def _sealed(document: Any) -> bytes:
+    # With a right digest of itself, in files that hold one.
+    if isinstance(document, dict) and document.pop("content_sha256", None) is not None:
+        with suppress(ValueError, TypeError, UnicodeError):  # a value without a digest
+            sealed: bytes = import_module("autosparse.store.sealed").seal(document)
+            return sealed
+    return json.dumps(document).encode()
+
+
 def _shown(content: Any) -> str:
     text = repr(content)
     return text if len(text) < 60 else f"{text[:40]}... ({len(text):,} characters)"
@@ -179,7 +190,7 @@ def _of_file(known: References, name: str, content: Any, command: Command, field
             for key in field[:-1]:
                 holder = holder[key]
             holder[field[-1]] = content
-            data = json.dumps(document).encode()
+            data = _sealed(document)
         path.write_bytes(data)
         ended = command.run(known.world)
         return Verdict.of(ended, problem_of(ended))
