@@ -127,6 +127,8 @@ def _judge(
     problem = known.problem(command, ended)
     if not problem and path.parts[0] in ("cache", "shared"):
         again = WRITERS["rerun"].run(world)
-        later = known.problem(WRITERS["rerun"], again) or (known.wrong_bytes() if again.code == 0 else "")
+        later = known.problem(WRITERS["rerun"], again)
+        if not later and again.code == 0 and (wrong := known.wrong_bytes()):  # a file that no step read
+            later = "" if world.run("cache", "verify").code == 4 else wrong
         problem = f"the next run: {later}" if later else ""
     return Verdict.of(ended, f"{problem} [{text}]" if problem else "")
