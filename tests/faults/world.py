@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from autosparse.backends import this_machine
 from autosparse.store import Store
@@ -54,7 +55,8 @@ class World:
             .replace("irp: {rounds: 1, per_round: 0.5}\n", "")
             .replace("tuning: {trials: 1}\n", "")
         )  # fmt: skip
-        remember_rates(Store(world.cache), world.folder / "tiny.yaml", machine=this_machine())
+        with patch.dict(os.environ, {"AUTOSPARSE_CACHE_DIR": str(world.cache)}):  # of the facts of networks
+            remember_rates(Store(world.cache), world.folder / "tiny.yaml", machine=this_machine())
         world.must("plan", "tiny.yaml")
         world._keep("fresh")
         world.must("run", "tiny.yaml")
