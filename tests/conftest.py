@@ -163,7 +163,8 @@ class Workspace:
         """
         self.lend_rates()
         request: dict[str, Any] = {"arguments": arguments, "folder": str(self.folder), "environment": self.environment}
-        request["kill"] = kill
+        if kill:
+            request["hooks"] = [("tests.faults.kills", "arm", {"folder": kill[0], "number": kill[1]})]
         with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder) / "out", Path(folder) / "err"
             code = _ask({**request, "out": str(out), "err": str(err)})

@@ -24,7 +24,7 @@ _CHANGES = {
 }
 
 
-def arm(folder: Path, number: int) -> None:
+def arm(folder: str | Path, number: int) -> None:
     """Kill this process by SIGKILL right before its change `number`, from 1, to a path in a folder.
 
     Changes are files opened for writing, and files and folders that are made, moved, linked, cut or removed.
