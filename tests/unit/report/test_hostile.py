@@ -17,6 +17,7 @@ from autosparse.console.report import show_report, show_runs
 from autosparse.report.cells import report_csv, report_markdown
 from autosparse.report.folder import Run, history
 from autosparse.report.schema import Report
+from autosparse.store.sealed import seal, unseal
 from autosparse.text import escaped, markdown, number, seconds, size, sparkline, trainings
 from tests.conftest import Workspace, call
 
@@ -27,7 +28,7 @@ NAMES = ("method", "budget", "spec", "model", "dataset", "step", "message", "sta
 
 def document() -> dict[str, Any]:
     """Return the report of a finished run."""
-    value: dict[str, Any] = json.loads((RUN / "report.json").read_text(encoding="utf-8"))
+    value: dict[str, Any] = unseal((RUN / "report.json").read_bytes())
     return value
 
 
@@ -44,7 +45,7 @@ def changed(value: Any, change: Callable[[str], str], name: str = "") -> Any:
 def test_hostile_names_are_plain_text(here: Workspace, capsys: pytest.CaptureFixture[str], option: str) -> None:
     """No control character, no markup, no formula of a spreadsheet, no line break."""
     shutil.copytree(RUN, "runs/digits-1")
-    Path("runs/digits-1/report.json").write_text(json.dumps(changed(document(), lambda name: f"={name}{HOSTILE}")))
+    Path("runs/digits-1/report.json").write_bytes(seal(changed(document(), lambda name: f"={name}{HOSTILE}")))
     shown = call(capsys, f"report digits-1 {option}")
 
     assert 0 == shown.code, shown.err
@@ -97,7 +98,7 @@ def test_an_infinite_cost(here: Workspace, capsys: pytest.CaptureFixture[str]) -
     shutil.copytree(RUN, "runs/digits-1")
     value = document()
     value["cost"] = dict.fromkeys(value["cost"], math.inf)
-    Path("runs/digits-1/report.json").write_text(json.dumps(value))
+    Path("runs/digits-1/report.json").write_bytes(seal(value))
 
     assert "unknown" in call(capsys, "report digits-1 --wide").out
     assert {None} == {*call(capsys, "report digits-1 --json").json["cost"].values()}

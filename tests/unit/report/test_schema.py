@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from autosparse.report.schema import Report
+from autosparse.store.sealed import unseal
 
 RUNS = Path(__file__).parent.parent.parent / "fixtures" / "runs"
 
@@ -18,7 +19,7 @@ RUNS = Path(__file__).parent.parent.parent / "fixtures" / "runs"
 @pytest.fixture(scope="module")
 def value() -> dict[str, Any]:
     """The report of a finished run with a scorer, IRP and emitted models."""
-    known: dict[str, Any] = json.loads((RUNS / "digits-1" / "report.json").read_text(encoding="utf-8"))
+    known: dict[str, Any] = unseal((RUNS / "digits-1" / "report.json").read_bytes())
     known.pop("seal", None)
     return known
 

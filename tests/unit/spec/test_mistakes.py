@@ -419,6 +419,7 @@ CASES = {
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(tmp_path / "cache"))
 
 
 def errors_of(path: str, **options: Any) -> tuple[Problem, ...]:
