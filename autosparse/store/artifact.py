@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autosparse.errors import DamagedArtifact
+from autosparse.errors import AutosparseError, DamagedArtifact
 from autosparse.lazy_torch import numpy, torch
 from autosparse.store.files import canonical, drafted, file_digest, key_of, write_through, writing
 from autosparse.store.safetensors import ShardedRows, dump_tensors, load_tensors, read_array, read_tensor
@@ -138,7 +138,9 @@ class Artifact:
     def _parsed(self, what: str, parse: Callable[[], Parsed]) -> Parsed:
         try:
             return parse()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (AutosparseError, MemoryError, OSError):
+            raise
+        except Exception as error:  # whatever a parser raises
             raise self.malformed(f"{what}: {error}") from error
 
     def malformed(self, problem: str) -> DamagedArtifact:
@@ -176,7 +178,9 @@ class Artifact:
 
     def _path(self, name: str) -> Path:
         path, about = self.folder / name, self.files.get(name)
-        if self.fetch and about and not (path.is_file() and file_digest(path) == about["sha256"]):
+        if about is None:
+            raise self.malformed(f"it has no {name}")
+        if self.fetch and not (path.is_file() and file_digest(path) == about["sha256"]):
             path.parent.mkdir(parents=True, exist_ok=True)
             with drafted(path) as draft:
                 self.fetch(about["sha256"], draft)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 from autosparse.lazy_torch import numpy, torch
 
-_DTYPES = {"BOOL", "U8", "I8", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "I64", "U64", "F64"}
-"""Types that all checks of values support; the library also reads complex numbers and types of 8 bits and fewer."""
+_BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8,
+          "U64": 8, "F64": 8}  # fmt: skip
+"""Bytes of the types that all checks of values support; the library also reads complex numbers and smaller types."""
 _LARGEST_HEADER = 32 * 2**20
 
 
@@ -27,15 +30,12 @@ def dump_tensors(tensors: Mapping[str, torch.Tensor]) -> bytes:
 
 def load_tensors(data: bytes) -> dict[str, torch.Tensor]:
     """Return the tensors of safetensors bytes, in file order. Raises ValueError on any anomaly."""
-    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    try:
-        names = _names(data)
+    entries = _header(io.BytesIO(data), len(data))
+    with _refused():
         tensors = load(data)
-    except (KeyError, IndexError, TypeError, OverflowError, RecursionError, SafetensorError) as error:
-        raise ValueError(f"the header is not one of safetensors: {error}") from error
-    return {name: tensors[name] for name in names}
+        return {name: tensors[name] for name in entries}
 
 
 def read_tensor(path: Path, name: str) -> torch.Tensor:
@@ -51,33 +51,82 @@ def read_array(path: Path, name: str) -> numpy.ndarray[Any, Any]:
 
 
 def _read(path: Path, name: str, framework: str) -> Any:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
+    _entry_of(path, name)
+    with _refused(), safe_open(path, framework) as opened:
+        return opened.get_tensor(name)
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    # The library and JSON raise errors of many kinds.
     try:
-        with safe_open(path, framework) as opened:
-            return opened.get_tensor(name)
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
+        yield
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:
+        raise ValueError(f"the file is not one of safetensors: {error}") from error
 
 
-def _names(data: bytes) -> list[str]:
-    # In file order, which the library loses; it also accepts repeated names.
-    if len(data) < 8:
+class _Entry(NamedTuple):
+    """Type, shape, and first byte of a tensor, from the start of the file; `stop` is the byte after its last."""
+
+    dtype: str
+    shape: list[int]
+    start: int
+    stop: int
+
+
+def _entry_of(path: Path, name: str) -> _Entry:
+    with open(path, "rb") as file:
+        entries = _header(file, path.stat().st_size)
+    if name not in entries:
+        raise ValueError(f"the file has no tensor `{name}`")
+    return entries[name]
+
+
+def _header(file: BinaryIO, size: int) -> dict[str, _Entry]:
+    # The tensors in file order, which the library loses; it also accepts repeated names. All bytes belong to one.
+    if size < 8:
         raise ValueError("the file is too short to hold tensors")
-    size = int.from_bytes(data[:8], "little")
-    if size > min(_LARGEST_HEADER, len(data) - 8):
-        raise ValueError(f"the header claims {size} bytes, the file has {len(data)}")
-    pairs = json.loads(data[8 : 8 + size], object_pairs_hook=list)
-    if len({name for name, _ in pairs}) != len(pairs):
+    length = int.from_bytes(file.read(8), "little")
+    if length > min(_LARGEST_HEADER, size - 8):
+        raise ValueError(f"the header claims {length} bytes, the file has {size}")
+    with _refused():
+        fields = json.loads(file.read(length), object_pairs_hook=_without_repeats)
+        described = {name: _entry(about, 8 + length) for name, about in fields.items() if name != "__metadata__"}
+    entries = dict(sorted(described.items(), key=lambda item: item[1][2:]))
+    begin = end = 8 + length
+    for name, entry in entries.items():
+        if entry.start != end:
+            raise ValueError(f"the bytes of `{name}` do not follow those before")
+        end = entry.stop
+    if end > size:
+        taken, there = end - begin, size - begin
+        raise ValueError(f"the file is cut off: its tensors take {taken:,} bytes, of which the file has {there:,}")
+    if end < size:
+        raise ValueError(f"the file has {size - end:,} bytes after its tensors")
+    return entries
+
+
+def _entry(about: Mapping[str, Any], begin: int) -> _Entry:
+    dtype, shape, (start, stop) = (about[name] for name in ("dtype", "shape", "data_offsets"))
+    if dtype not in _BYTES:
+        raise ValueError(f"a tensor has type {dtype}, which is not supported")
+    numbers = [*shape, start, stop]
+    if not (isinstance(shape, list) and all(type(number) is int and 0 <= number < 2**63 for number in numbers)):
+        raise ValueError(f"a tensor has shape {shape} and bytes {start} to {stop}")
+    if math.prod(shape) * _BYTES[dtype] != stop - start:
+        raise ValueError(f"a tensor of shape {shape} and type {dtype} has {stop - start:,} bytes")
+    return _Entry(dtype, shape, begin + start, begin + stop)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
         raise ValueError("the header repeats a name")
-    entries = {name: dict(fields) for name, fields in pairs if name != "__metadata__"}
-    if others := {str(entry["dtype"]) for entry in entries.values()} - _DTYPES:
-        raise ValueError(f"a tensor has type {min(others)}, which is not supported")
-    offsets = {name: entry["data_offsets"] for name, entry in entries.items()}
-    end, there = max((stop for _, stop in offsets.values()), default=0), len(data) - 8 - size
-    if end > there:
-        raise ValueError(f"the file is cut off: its tensors take {end:,} bytes, of which the file has {there:,}")
-    return sorted(offsets, key=offsets.__getitem__)
+    return value
 
 
 class ShardedRows:
@@ -93,7 +142,10 @@ class ShardedRows:
         self._opened: dict[int, Any] = {}
         count, row = 0, None
         for file in files:
-            offset, (rows, *inner) = _find(file, name)
+            dtype, shape, offset, _ = _entry_of(file, name)
+            if dtype != "U8" or not shape:
+                raise ValueError(f"`{name}` of {file.name} is {dtype} of shape {shape} in place of rows of U8")
+            rows, *inner = shape
             if row not in (None, inner):
                 raise ValueError(f"rows of {file.name} are of another shape than those before")
             self._starts.append(count)
@@ -129,13 +181,3 @@ class ShardedRows:
     def __del__(self) -> None:
         for file in self._opened.values():
             file.close()
-
-
-def _find(file: Path, name: str) -> tuple[int, list[int]]:
-    # Offset of a tensor in a file, and its shape.
-    with open(file, "rb") as opened:
-        size = int.from_bytes(opened.read(8), "little")
-        about = json.loads(opened.read(size))[name]
-    if about["dtype"] != "U8":
-        raise ValueError(f"{about['dtype']} in place of U8")
-    return 8 + size + int(about["data_offsets"][0]), about["shape"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from autosparse.store import ShardedRows, dump_tensors, load_tensors
+from autosparse.store.safetensors import read_array
 from tests.unit.core.conftest import assert_same, seeded
 
 TYPES = [
@@ -178,6 +180,40 @@ def test_malformed_headers_are_refused(what: str) -> None:
     """A header that is too deep, lacks an offset or has one without end is a ValueError too."""
     with pytest.raises(ValueError, match=r"."):
         load_tensors(ESCAPING[what])
+
+
+ROW = {"dtype": "U8", "shape": [1, 4], "data_offsets": [0, 4]}
+ODD_ROWS = {
+    **{what: data for what, data in {**HOSTILE, **ESCAPING}.items() if data},
+    "shape beyond the bytes": packed({"a": {**ROW, "shape": [1, 10_000, 10_000]}}),
+    "shape within the bytes": packed({"a": {**ROW, "shape": [1, 3]}}),
+    "no row": packed({"a": {**ROW, "shape": []}}, b"\0"),
+    "flags for bytes": packed({"a": {**ROW, "shape": [True, 4]}}),
+    "offsets before the file": packed({"a": {**ROW, "data_offsets": [-4, 0]}}),
+    "offsets beyond the file": packed({"a": {**ROW, "data_offsets": [2**62, 2**62 + 4]}}),
+    "another type": packed({"a": {**ROW, "dtype": "I8"}}),
+    "another tensor": packed({"b": ROW}),
+    "a field more": packed({"a": ROW, "b": 5}),
+}
+
+
+ONLY_ROWS = {"no row", "another type"}  # tensors of other forms
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "rows": lambda path: ShardedRows([path], "a"),
+    "array": lambda path: read_array(path, "a"),
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_rows_of_odd_files_are_refused(reader: str, tmp_path: Path) -> None:
+    """Whatever is read of a file, its whole header is checked."""
+    path = tmp_path / "a.safetensors"
+    for what, data in ODD_ROWS.items():
+        path.write_bytes(data)
+        if reader == "rows" or what not in ONLY_ROWS:
+            with pytest.raises(ValueError, match=r"."):
+                READERS[reader](path)
 
 
 @given(data=st.data())
