@@ -206,6 +206,20 @@ class DamagedArtifact(AutosparseError):
         super().__init__(message, hint)
         self.key = key
 
+    @classmethod
+    def of(cls, problems: Sequence[tuple[str, str | None]]) -> Self:
+        """Combine damages of several artifacts into one error, without a key.
+
+        Args:
+            problems: Message and hint of each problem; the first are those of the error.
+
+        Returns:
+            The error.
+        """
+        error = cls("", *problems[0])
+        error.problems = tuple(problems)
+        return error
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.key, self.message, self.hint), vars(self)
 

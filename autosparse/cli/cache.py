@@ -22,6 +22,7 @@ from autosparse.errors import UsageError
 from autosparse.plan.compile import compile_plan
 from autosparse.spec import find_spec, load_spec, resolve, with_settings
 from autosparse.spec.target import read_seconds
+from autosparse.steps import check
 from autosparse.store import Artifact, Remote, Store, collect, collect_remote
 from autosparse.text import literal, size
 
@@ -80,8 +81,8 @@ def cache_ls(json_: options.Json = False) -> None:
 
 @cache.command("verify", cls=Command, epilog=examples("cache verify"))
 def cache_verify(json_: options.Json = False) -> None:
-    """Verify every artifact by its digests."""
-    checked = list(Store.default().verify())
+    """Verify every artifact by its digests and the form of its content."""
+    checked = list(Store.default().verify(check))
     damaged = [problem for _, problem in checked if problem]
     if json_:
         show_json({"schema_version": 1, "checked": len(checked), "damaged": damaged})

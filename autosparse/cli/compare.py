@@ -17,8 +17,9 @@ from autosparse.console.compare import in_words, show_compared, show_study
 from autosparse.console.format import show_table, show_text
 from autosparse.console.progress import follow
 from autosparse.cost.fitted import Fitted
-from autosparse.errors import AutosparseError, Problem, SpecError, StepError, UsageError
+from autosparse.errors import AutosparseError, Problem, SpecError, UsageError
 from autosparse.execute import Execution, Note, Outcome
+from autosparse.execute.outcome import kind_of
 from autosparse.plan.model import Plan
 from autosparse.plan.status import statuses
 from autosparse.report.build import build_report
@@ -145,9 +146,10 @@ class _Failures:
                 outcome.fail(error, steps, lambda other: store.has(other.operation, other.key))
 
     def check(self) -> None:
-        """Raise one StepError for all failures, if any."""
+        """Raise one error for all failures, if any."""
         if self.errors:
-            raise StepError.of(self.problems) from ExceptionGroup("steps failed", [*self.errors.values()])
+            kind = kind_of(self.errors.values())
+            raise kind.of(self.problems) from ExceptionGroup("steps failed", [*self.errors.values()])
 
 
 def _run(variants: Sequence[_Variant], store: Store, failures: _Failures, split: str, *, quiet: bool) -> list[Level]:

@@ -19,7 +19,7 @@ from autosparse.console.models import show_inspected, show_verified
 from autosparse.console.progress import follow
 from autosparse.cost.fitted import Fitted
 from autosparse.errors import StepError, UsageError
-from autosparse.execute import Execution
+from autosparse.execute import Execution, Outcome
 from autosparse.exporters import exporters
 from autosparse.plan.status import select_steps, statuses
 from autosparse.registry import suggestion
@@ -76,14 +76,15 @@ def export(
     store = Store.default()
     loaded = _spec_of(chosen, formats, method, budget or [], seed)
     fitted = fit_loaded(loaded, store, open_index(store), quiet=quiet, timed=False)
-    emitted, failed = _emit(fitted, store, out or chosen.folder, force=force, quiet=quiet)
+    emitted, refused, outcome = _emit(fitted, store, out or chosen.folder, force=force, quiet=quiet)
     if json_:
         models = [asdict(one) for one in emitted]
         show_json({"schema_version": 1, "run": str(chosen.folder), "emitted": models})
     else:
         show_verified(emitted, str(out or chosen.folder / "models"), "the same command with `--force`")
-    if failed:
-        raise StepError.of(failed)
+    if refused:
+        raise StepError.of([*((message, None) for message in refused), *outcome.problems()])
+    outcome.check(reported=True)
 
 
 @app.command(cls=Command, epilog=examples("inspect runs/digits-1/models/learned-0.95-seed0/safetensors"))
@@ -137,8 +138,8 @@ def _spec_of(
 
 def _emit(
     fitted: Fitted, store: Store, folder: Path, *, force: bool, quiet: bool
-) -> tuple[list[Emitted], list[tuple[str, str | None]]]:
-    """Emit the models; return those in the folder, and (message, hint) for every failed emission."""
+) -> tuple[list[Emitted], list[str], Outcome]:
+    """Emit the models; return those in the folder, the reason for every refused one, and the outcome of the steps."""
     fitted = replace(fitted, statuses=statuses(fitted.plan, store))
     if missing := [name for name in fitted.to_run if not fitted.plan.steps[name].gives(EmitResult)]:
         more = f" and {len(missing) - 1} more steps" if missing[1:] else ""
@@ -158,7 +159,7 @@ def _emit(
             return copy_emitted(finished, folder), failed_emissions(finished)
 
         emitted, refused = execution.read(read)
-        return emitted, [*((message, None) for message in refused), *outcome.problems()]
+        return emitted, refused, outcome
 
 
 def _export_study(run: Run, file: Path, *, json_: bool, quiet: bool) -> None:

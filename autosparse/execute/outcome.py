@@ -126,13 +126,19 @@ class Outcome:
         """Raise one StepError for all steps that failed; do nothing where none failed.
 
         A single UsageError is raised as it is, unless the other steps are `reported`: then it is one failure of many.
+        Where all failures are damaged artifacts, raise DamagedArtifact: a plain rerun does not resume.
         """
         errors = [*self.failed.values()]
-        if len(errors) == 1 and not reported and not isinstance(errors[0], StepError):
+        if len(errors) == 1 and not reported and not isinstance(errors[0], StepError | DamagedArtifact):
             raise errors[0]
         if errors:
             cause = errors[0] if len(errors) == 1 else ExceptionGroup("steps failed", errors)
-            raise StepError.of(self.problems()) from cause
+            raise kind_of(errors).of(self.problems()) from cause
+
+
+def kind_of(errors: Collection[AutosparseError]) -> type[AutosparseError]:
+    """Return the class of the error that stands for those of several steps."""
+    return DamagedArtifact if all(isinstance(error, DamagedArtifact) for error in errors) else StepError
 
 
 def with_skipped(message: str, number: int) -> str:

@@ -23,12 +23,12 @@ from autosparse.backends import (
     release_memory,
 )
 from autosparse.cost.work import Work, count_work
-from autosparse.errors import DamagedArtifact, StepError
+from autosparse.errors import DamagedArtifact
 from autosparse.execute.data_parallel import write_output
 from autosparse.execute.outcome import Outcome, files_of
 from autosparse.measure.timing import stopwatch
 from autosparse.plan.model import Plan, Step
-from autosparse.steps import Metrics, metrics_of
+from autosparse.steps import Metrics, check, metrics_of
 from autosparse.store import Artifact, Draft, Store, digest
 
 
@@ -55,7 +55,7 @@ class StepRunner:
         self.continued: Collection[str] = ()
         self.shared: Collection[str] = ()
         self.by_key = {step.key: step for step in plan.steps.values()}
-        self._malformed: set[str] = set()  # steps whose artifact was rebuilt because its content was malformed
+        self._mended: dict[str, set[str]] = {}  # step -> remedies that this process has tried, each once
 
     @cached_property
     def _works(self) -> dict[str, Work]:
@@ -94,37 +94,48 @@ class StepRunner:
             self._share(step)
 
     def rebuild(self, damage: DamagedArtifact) -> None:
-        """Run the step of a damaged artifact again. Raises its error if it failed in this run before."""
+        """Make the artifact of a damaged step again: use another process's, fetch it, or run the step, each once.
+
+        Raises the step's error if it failed in this run before, and DamagedArtifact if it was run again before.
+        """
         step = self.by_key.get(damage.key)
         if step is None:
             raise damage
         if failed := self.outcome.failed.get(self.outcome.skipped.get(step.name, step.name)):
             raise failed
+        named, tried = (step.operation, step.key), self._mended.setdefault(step.name, set())
         is_malformed = damage.created is not None
-        if is_malformed and step.name in self._malformed:
-            error = StepError(f"step `{step.name}` failed: its artifact is malformed again: {damage.message}")
-            error.step = step.name
-            raise error
         if is_malformed:
-            self._malformed.add(step.name)
-        named = step.operation, step.key
+            self._store.distrust(step.key)
         with self._lock(step):
             text = f"{damage.message};"
             if self._store.holds(*named):
-                if self._is_rebuilt(step, damage):
+                if "waited" not in tried and self._is_rebuilt(step, damage):
+                    tried.add("waited")
                     return  # by another process
                 text += f" it is moved to {self._store.set_aside(*named)}, and"
-            if not is_malformed and self._store.has(*named):
+            if "run" in tried:
+                raise self._unmendable(step, damage)
+            if not is_malformed and "fetched" not in tried and self._store.has(*named):
+                tried.add("fetched")
                 self._observer.on_event(Note(f"{text} `{step.name}` is fetched from the shared store"))
             else:
+                tried.add("run")
                 self._observer.on_event(Note(f"{text} `{step.name}` is run again"))
                 self._run_locked(step, replace=is_malformed)
 
+    def _unmendable(self, step: Step, damage: DamagedArtifact) -> DamagedArtifact:
+        text = f"its new artifact is damaged: {damage.message}"
+        hint = "check the disk, or name another folder in `AUTOSPARSE_CACHE_DIR`; report it if it stays"
+        error = DamagedArtifact(step.key, text, hint)
+        error.step = step.name
+        return error
+
     def _is_rebuilt(self, step: Step, damage: DamagedArtifact) -> bool:
-        # True if its bytes are right and its content is not malformed.
+        # True for another artifact than the damaged one, with the right bytes and form.
         try:
             artifact = self._store.open(step.operation, step.key)
-            artifact.verify()
+            check(artifact)
         except DamagedArtifact:
             return False
         return damage.created is None or str(artifact.descriptor.get("created")) != damage.created
@@ -144,8 +155,14 @@ class StepRunner:
                 break
             except DamagedArtifact as damage:
                 self.rebuild(damage)
+        seconds = time.monotonic() - begin
+        try:
+            metrics = metrics_of(artifact)
+        except DamagedArtifact as damage:
+            self._store.set_aside(step.operation, step.key)
+            raise self._unmendable(step, damage) from damage
         status = self.outcome.steps[step.name] = "resume" if step.name in self.resumed else "run"
-        self._observer.on_event(Finished(step.name, status, time.monotonic() - begin, metrics_of(artifact)))
+        self._observer.on_event(Finished(step.name, status, seconds, metrics))
         self._share(step, replace=replace)
 
     def _publish(self, step: Step, placement: Placement, work: Work | None, replace: bool) -> Artifact:
@@ -189,6 +206,7 @@ class StepRunner:
         if not self._store.url:
             return
         with suppress(DamagedArtifact):  # noticed when a step reads it
+            check(self._store.open(step.operation, step.key))
             self._store.share(step.operation, step.key, replace=replace)
         if self._store.problem:
             self._observer.on_event(Note(f"{self._store.problem.message}; {self._store.problem.hint}"))

@@ -8,7 +8,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
+
+from annotated_types import Gt, Lt
 
 from autosparse.backends import runnable_others
 from autosparse.lazy_torch import numpy, torch
@@ -28,13 +30,16 @@ _SPREADING = 0.01  # seconds in which a scheduler moves the threads of a runtime
 _SETTLE, _NAP = 0.06, 0.001  # seconds that idle threads may spin, and between two looks at them
 
 
+Time = Annotated[float, Gt(0), Lt(1e100)]
+
+
 @dataclass(frozen=True)
 class Quartiles:
     """Lower quartile, median and upper quartile of repeated measurements."""
 
-    low: float
-    median: float
-    high: float
+    low: Time
+    median: Time
+    high: Time
 
     @property
     def spread(self) -> float:
@@ -58,7 +63,7 @@ class Speed:
     """`dense_ms` / `emitted_ms`: one runtime on both sides"""
     runtime_gain: Quartiles | None
     """`torch_ms` / `dense_ms`; None if the runtime is PyTorch eager mode itself"""
-    rounds: int
+    rounds: Annotated[int, Gt(0), Lt(2**63)]
     stable: bool
     reason: str = ""
 

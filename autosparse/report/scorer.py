@@ -28,6 +28,7 @@ def copy_scorer(finished: Finished, folder: Path) -> Path | None:
         return None
     step = plan.steps["scorer"]
     artifact = finished.open("scorer")
+    ScorerResult.read(artifact).check_contents()  # it is copied to users
     labels = [plan.steps[name] for role, name in step.inputs.items() if role.startswith("label.")]
     tried = [trial for trial in plan.of(TrialResult)[:1] if "init" in trial.inputs]  # the proxy that selected it
     keys = ({role: plan.steps[taker.inputs[role]].key for role in ("init", "data")} for taker in (*labels, *tried))

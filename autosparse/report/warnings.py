@@ -114,7 +114,9 @@ def emissions(finished: Finished) -> Iterator[tuple[Step, Cell, Artifact, EmitRe
         for cell in cells:
             if cell.evaluate == step.inputs["evaluate"]:
                 artifact = finished.open(step.name)
-                yield step, cell, artifact, read_emission(artifact)
+                measured = read_emission(artifact)
+                measured.check_contents()  # it is copied to users
+                yield step, cell, artifact, measured
 
 
 def tag_of(step: Step) -> str:

@@ -18,7 +18,7 @@ from autosparse.errors import Diverged, StepError
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model
 from autosparse.registry import Registry
-from autosparse.steps._base import Context, StateResult
+from autosparse.steps._base import Context, MaskedResult, StateResult, reading
 from autosparse.steps.data import DataResult
 from autosparse.steps.init import InitResult, find_model
 from autosparse.store import Artifact
@@ -47,10 +47,19 @@ def load_network(context: Context) -> torch.nn.Module:
 
 def restore(network: torch.nn.Module, result: StateResult) -> torch.nn.Module:
     """Load the state of a result into its network. Raises DamagedArtifact for the state of another."""
-    try:
-        return load_state(network, result.state)
-    except RuntimeError as error:
-        raise result.artifact.malformed(f"state.safetensors: {error}") from error
+    state = result.state
+    with reading(result.artifact, "state.safetensors"):
+        return load_state(network, state)
+
+
+def masks_of(context: Context, result: MaskedResult) -> Tensors:
+    """Return the masks of a result. Raises DamagedArtifact unless they have the shapes of input `init`'s weights."""
+    start = InitResult.read(context.inputs["init"])
+    weights = {name: start.state[name].shape for name in start.layers}
+    fits = {name: mask.shape for name, mask in result.masks.items()} == weights
+    result.require(fits, "masks.safetensors: not the weights of the network")
+    masks: Tensors = result.masks
+    return masks
 
 
 def not_finite(state: Mapping[str, torch.Tensor]) -> str | None:
@@ -72,7 +81,11 @@ def on_device(context: Context, tensors: Tensors) -> Tensors:
 def images_of(context: Context, split: str, device: torch.device | None = None) -> Images:
     """Return one split of input `data`, on the step's device or another."""
     device = context.device if device is None else device
-    return load_images(context.inputs["data"], split, device, stream=context.placement.stream)
+    images = load_images(context.inputs["data"], split, device, stream=context.placement.stream)
+    classes = InitResult.read(context.inputs["init"]).classes
+    if int(images.labels.max()) >= classes:
+        raise context.inputs["data"].malformed(f"{split}.safetensors: `labels` are not of {classes} classes")
+    return images
 
 
 def load_images(artifact: Artifact, split: str, device: torch.device, *, stream: bool = False) -> Images:

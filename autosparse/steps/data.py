@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 from autosparse.core.images import RowReader
@@ -14,11 +13,13 @@ from autosparse.datasets import Split, open_source
 from autosparse.datasets.decode import SET_SIZE
 from autosparse.errors import StepError
 from autosparse.lazy_torch import numpy, torch
-from autosparse.steps._base import Context, StepResult, operations
+from autosparse.steps._base import Content, Context, StepResult, operations, reading
 from autosparse.steps.workload import Facts, Workload
 from autosparse.store import digest
 
 _DECODERS = 64 * 2**20  # bytes to read a dataset in addition to its images, such as encoded files
+
+_SPLITS = ("train", "validation", "test")
 
 SHARD = 2**28
 """Maximum bytes of pixels in one file: a larger split has several, of which one at a time is in memory."""
@@ -30,14 +31,28 @@ class DataResult(StepResult):
 
     FILE: ClassVar[str] = ""
 
-    @cached_property
+    def files(self) -> set[str]:
+        """Return the names of the files that the step writes, with the shards of each split."""
+        shards = [shard for split in _SPLITS for shard in self.shards(split)]
+        return {*super().files(), *(f"{name}.safetensors" for name in (*_SPLITS, *shards))}
+
+    def check_contents(self) -> None:
+        """Read the statistics, and the form and labels of every split."""
+        super().check_contents()
+        for split in _SPLITS:
+            self.images(split, in_memory=False)
+
+    @Content
     def statistics(self) -> Tensors:
         """`mean` and `spread` (standard deviation) of the training set's pixels / 255, float32 `[channels]`."""
         statistics = self.artifact.tensors("statistics")
         for name in ("mean", "spread"):
             is_one = name in statistics and statistics[name].dtype == torch.float32 and statistics[name].dim() == 1
-            fits = is_one and len(statistics[name]) == len(statistics["mean"])
+            fits = is_one and len(statistics[name]) == len(statistics["mean"]) and 0 < len(statistics[name])
             self.require(fits, f"statistics.safetensors: `{name}` is not float32 [channels]")
+            low = 0 if name == "mean" else 1e-4
+            within = bool(((statistics[name] >= low) & (statistics[name] <= 1.001)).all())
+            self.require(within, f"statistics.safetensors: `{name}` is not within {low} and 1")
         return statistics
 
     def shards(self, split: str) -> list[str]:
@@ -45,14 +60,19 @@ class DataResult(StepResult):
         return sorted(name.removesuffix(".safetensors") for name in self.artifact.files if name.startswith(f"{split}-"))
 
     def class_counts(self, split: str) -> list[int]:
-        """Return the number of a split's images in each class, up to the last class that has any."""
+        """Return the number of a split's images in each class that has any."""
         labels = self.artifact.array(split, "labels")
-        self.require(labels.ndim == 1 and labels.dtype.kind in "iu", f"{split}.safetensors: `labels` is not one row")
-        counts: list[int] = numpy.bincount(labels).tolist()
+        is_row = labels.ndim == 1 and labels.dtype.kind in "iu" and bool((labels >= 0).all())
+        self.require(is_row, f"{split}.safetensors: `labels` is not one row of classes")
+        counts: list[int] = numpy.unique(labels, return_counts=True)[1].tolist()
         return counts
 
     def images(self, split: str, *, in_memory: bool) -> tuple[torch.Tensor | RowReader, torch.Tensor]:
         """Return pixels, uint8 `[images, height, width, channels]`, which may stay on disk, and labels, `[images]`."""
+        with reading(self.artifact, f"{split}.safetensors"):
+            return self._images(split, in_memory=in_memory)
+
+    def _images(self, split: str, *, in_memory: bool) -> tuple[torch.Tensor | RowReader, torch.Tensor]:
         files = self.shards(split) or [split]
         if in_memory:
             parts = {name: self.artifact.tensors(name) for name in dict.fromkeys([*files, split])}
@@ -68,8 +88,9 @@ class DataResult(StepResult):
         shape = (*pixels.shape[:3], len(self.statistics["mean"]))
         is_images = getattr(pixels, "dtype", torch.uint8) == torch.uint8 and pixels.shape == shape and len(shape) == 4
         self.require(is_images, f"{files[0]}.safetensors: `pixels` is not uint8 [images, height, width, channels]")
-        if labels is None or labels.shape != shape[:1] or labels.is_floating_point():
-            raise self.artifact.malformed(f"{split}.safetensors: `labels` is not one number for each image")
+        is_row = labels is not None and labels.shape == shape[:1] and not labels.is_floating_point()
+        if labels is None or not is_row or labels.dtype == torch.bool or int(labels.min()) < 0:
+            raise self.artifact.malformed(f"{split}.safetensors: `labels` is not one class for each image")
         return pixels, labels
 
 

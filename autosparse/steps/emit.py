@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar
@@ -13,10 +13,10 @@ from autosparse.core.graph.shrink import are_close
 from autosparse.core.torch_compat.memory_layout import lay_out
 from autosparse.core.weights import load_state, sparsity_of
 from autosparse.errors import StepError
-from autosparse.exporters import Model, Speed, exporters, runtime_of
+from autosparse.exporters import BATCHES, Model, Speed, exporters, runtime_of
 from autosparse.lazy_torch import torch
-from autosparse.steps._base import Context, StepResult, operations
-from autosparse.steps.context import build_network, images_of
+from autosparse.steps._base import Context, Percent, Positive, Real, StepResult, operations, reading
+from autosparse.steps.context import build_network, images_of, masks_of
 from autosparse.steps.data import DataResult
 from autosparse.steps.init import InitResult, find_model
 from autosparse.steps.mask import MaskResult
@@ -24,6 +24,7 @@ from autosparse.steps.train import EvaluateResult, TrainResult
 from autosparse.steps.verify_export import outputs_of, reload, running
 from autosparse.steps.workload import Facts, Workload
 from autosparse.store import Artifact, canonical, dump_tensors
+from autosparse.text import listed
 
 _CARD = 8_000  # bytes of a model card
 _TIMED = 0.4  # seconds in which the speed of a small model is measured
@@ -32,38 +33,73 @@ CARD = "card.json"
 
 
 @dataclass(frozen=True)
-class FailedEmission(StepResult):
-    """An emission without a model, with the reason why the network has none of the format."""
-
+class _Emission(StepResult):
     FILE: ClassVar[str] = "measured"
-    failed: str
-    threads: int
+
+    def files(self) -> set[str]:
+        """Return the names of the files that the step writes, with those of a model and its card."""
+        return {*super().files(), CARD, *self.model_files}
+
+    @property
+    def model_files(self) -> Sequence[str]:
+        """Names of the model's files."""
+        return ()
+
+    def check_contents(self) -> None:
+        """Read the card, and the model in a format that autosparse opens."""
+        with reading(self.artifact, CARD):
+            about = {name: file for name, file in self.artifact.files.items() if name in self.model_files}
+            self.require(self.artifact.json("card")["files"] == about, f"{CARD}: `files` are not those of the model")
 
 
 @dataclass(frozen=True)
-class EmitResult(StepResult):
+class FailedEmission(_Emission):
+    """An emission without a model, with the reason why the network has none of the format."""
+
+    failed: str
+    threads: Positive
+
+
+@dataclass(frozen=True)
+class EmitResult(_Emission):
     """An emitted model, measured in another process; the model itself is in the artifact's other files."""
 
-    FILE: ClassVar[str] = "measured"
-    bytes: int
-    dense_bytes: int
-    max_abs_error: float
-    max_rel_error: float
-    test_accuracy: float
+    bytes: Positive
+    dense_bytes: Positive
+    max_abs_error: Real
+    max_rel_error: Real
+    test_accuracy: Percent
     runtime: str
     """program that computed the model and the dense network"""
     speeds: dict[str, Speed]
     """batch size -> latencies and speed-up"""
-    threads: int
+    threads: Positive
 
     def check(self) -> None:
-        """Require the speed for one image."""
-        self.require("1" in self.speeds, "measured.json: `speeds` of 1 image is missing")
+        """Require a speed for every batch size, and the size of the model's files."""
+        self.require({*self.speeds} == {*map(str, BATCHES)}, "measured.json: `speeds` are not those of the batch sizes")
+        size = sum(self.artifact.files[name]["bytes"] for name in self.model_files)
+        self.require(self.bytes == size, "measured.json: `bytes` are not those of the model's files")
+
+    @property
+    def model_files(self) -> Sequence[str]:
+        """Names of the model's files, of which a format may have optional ones."""
+        return [name for name in self.artifact.files if name not in ("measured.json", CARD)]
+
+    def check_contents(self) -> None:
+        """Read the card, and the model in a format that autosparse opens."""
+        super().check_contents()
+        files = {name: self.artifact.read(name) for name in self.model_files}
+        with reading(self.artifact, listed(self.model_files)):
+            facts = exporters[self.asked["format"]].facts
+            self.require({*files} == {*facts["files"]}, "its files are not those of the format")
+            if "read" in facts:
+                facts["read"](files)
 
 
 def read_emission(artifact: Artifact) -> EmitResult | FailedEmission:
     """Return the measurements of an emitted model, or the reason for its absence. Raises DamagedArtifact."""
-    is_model = {*artifact.files} - {"measured.json", CARD}
+    is_model = bool({*artifact.files} - {"measured.json", CARD})
     return EmitResult.read(artifact) if is_model else FailedEmission.read(artifact)
 
 
@@ -91,7 +127,11 @@ def emit_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 
 
 @operations.register(
-    result=EmitResult, cost=emit_cost, version=3, spec_paths={"format": "emit", "sparsity": "budget", "seed": "seeds"}
+    result=EmitResult,
+    read=read_emission,
+    cost=emit_cost,
+    version=3,
+    spec_paths={"format": "emit", "sparsity": "budget", "seed": "seeds"},
 )
 def emit(
     context: Context,
@@ -181,7 +221,8 @@ class _Trained:
     def model(self) -> Model:
         """The model, without a card's content."""
         context = self.context
-        state, masks = TrainResult.read(context.inputs["train"]).state, MaskResult.read(context.inputs["mask"]).masks
+        state = TrainResult.read(context.inputs["train"]).state
+        masks = masks_of(context, MaskResult.read(context.inputs["mask"]))
         shape = InitResult.read(context.inputs["init"]).shape
         return Model(state, masks, lambda: build_network(context), shape)
 

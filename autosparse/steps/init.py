@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar
 
 from autosparse.core.torch_compat.random_state import seeded
@@ -12,7 +11,7 @@ from autosparse.core.weights import Tensors, prunable_weights, state_of, unpruna
 from autosparse.errors import StepError
 from autosparse.models import build_model
 from autosparse.models.facts import check_network
-from autosparse.steps._base import Context, KeyedChoice, StateResult, operations
+from autosparse.steps._base import Content, Context, KeyedChoice, Positive, StateResult, finite, operations
 from autosparse.steps.workload import LINE, Facts, Workload
 from autosparse.user_code import label, sources
 
@@ -23,16 +22,24 @@ class InitResult(StateResult):
 
     FILE: ClassVar[str] = "network"
     model: KeyedChoice
-    shape: tuple[int, int, int]
-    classes: int
-    layers: dict[str, int]
+    shape: tuple[Positive, Positive, Positive]
+    classes: Positive
+    layers: dict[str, Positive]
     unprunable: dict[str, str]
     """parameter that is not prunable -> reason"""
 
-    @cached_property
+    def check(self) -> None:
+        """Compare the network with the one that the step is asked for."""
+        for name in ("model", "shape", "classes"):
+            value = getattr(self, name)
+            asked = self.asked.get(name, value)
+            fits = asked == ([*value] if isinstance(value, tuple) else value) or asked == value
+            self.require(fits, f"network.json: `{name}` is not that of the plan")
+
+    @Content
     def state(self) -> Tensors:
         """Every parameter and buffer at initialization."""
-        state = self.artifact.tensors("state")
+        state = finite(self, "state")
         for name, size in self.layers.items():
             fits = name in state and state[name].numel() == size
             self.require(fits, f"state.safetensors: `{name}` has not the {size} weights of network.json")

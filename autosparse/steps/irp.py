@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any, ClassVar
 
 from autosparse.backends import EVALUATION_BATCH
@@ -12,37 +11,57 @@ from autosparse.core.irp import RANK_IMAGES, PerRoundOf, RankBy, irp_round, keep
 from autosparse.core.training.loop import Recipe, train
 from autosparse.core.weights import Tensors, kept, state_of, total_of
 from autosparse.errors import StepError
-from autosparse.steps._base import Context, StateResult, StepResult, operations, read_masks
-from autosparse.steps.context import build_network, check_training, generator, images_of, load_network, on_device
+from autosparse.steps._base import (
+    Content,
+    Context,
+    Count,
+    MaskedResult,
+    Percent,
+    Positive,
+    Real,
+    StateResult,
+    finite,
+    operations,
+)
+from autosparse.steps.context import (
+    build_network,
+    check_training,
+    generator,
+    images_of,
+    load_network,
+    masks_of,
+    on_device,
+    restore,
+)
 from autosparse.steps.init import InitResult
 from autosparse.steps.workload import LINE, Facts, Workload, training_workload
 
 
 @dataclass(frozen=True)
-class RoundResult(StepResult):
+class RoundResult(MaskedResult):
     """A round of iterative rewind pruning: its masks, its scores, and its training."""
 
-    kept: int
-    total: int
-    layers: dict[str, int]
+    kept: Positive
+    total: Positive
+    layers: dict[str, Count]
     """weights that each layer keeps"""
-    losses: list[float]
-    validation_accuracy: float
+    losses: list[Real]
+    validation_accuracy: Percent
     """in percent, before pruning"""
 
     def check(self) -> None:
         """Compare layers with their sum."""
         self.require(sum(self.layers.values()) == self.kept <= self.total, "result.json: `layers` do not add up")
 
-    @cached_property
-    def masks(self) -> Tensors:
-        """The masks after the round."""
-        return read_masks(self, self.layers, self.total)
+    @property
+    def kept_by_layer(self) -> Mapping[str, int]:
+        """Weights that the masks of each layer keep after the round."""
+        return self.layers
 
-    @cached_property
+    @Content
     def scores(self) -> Tensors:
         """Scores that the round ranked the trained weights by, in the shapes of the masks."""
-        scores = self.artifact.tensors("scores")
+        scores = finite(self, "scores")
         shapes = {name: mask.shape for name, mask in self.masks.items()}
         fits = {name: part.shape for name, part in scores.items()} == shapes
         self.require(fits, "scores.safetensors: not the names and shapes of the masks")
@@ -111,12 +130,13 @@ def irp(
     if keep < 1:
         raise StepError(f"round {number} would leave none of {total} weights", f"set `irp.rounds` below {number}")
     previous = context.inputs.get("previous")
-    masks = on_device(context, RoundResult.read(previous).masks) if previous else None
-    model = build_network(context)
+    masks = on_device(context, masks_of(context, RoundResult.read(previous))) if previous else None
+    first = RewindResult.read(context.inputs["rewind"]) if "rewind" in context.inputs else start
+    model = restore(build_network(context), first)
     try:
         result = irp_round(
             lambda: model,
-            RewindResult.read(context.inputs["rewind"]).state if "rewind" in context.inputs else start.state,
+            first.state,
             masks,
             keep=keep,
             training=images_of(context, "train"),
@@ -133,7 +153,7 @@ def irp(
     except ValueError:  # such as scores that are not numbers
         check_training(model.state_dict(), (), "irp.training.lr")
         raise
-    check_training({}, result.losses, "irp.training.lr")
+    check_training(result.scores, result.losses, "irp.training.lr")
     counts = kept(result.masks)
     RoundResult(
         kept=sum(counts.values()),

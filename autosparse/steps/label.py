@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from autosparse.core.evidence import Evidence
-from autosparse.core.features import describe
+from autosparse.core.features import columns_of, describe
 from autosparse.core.irp import round_by_round, rounds_that_learned, rounds_to_describe, survival
 from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Divergence, warmed_up
 from autosparse.core.weights import Tensors, total_of
 from autosparse.errors import Diverged, StepError
 from autosparse.lazy_torch import torch
-from autosparse.steps._base import Context, StepResult, operations
-from autosparse.steps.context import gather_evidence, generator, images_of
+from autosparse.steps._base import Content, Context, Count, Positive, StepResult, finite, operations
+from autosparse.steps.context import gather_evidence, generator, images_of, masks_of, not_finite
 from autosparse.steps.irp import RoundResult
 from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Facts, Workload, short_training
 
@@ -28,8 +27,8 @@ IMAGES, EXAMPLES, ROUNDS = 512, 20_000, 8
 class DescribedRound:
     """A round at which the network is described, and the weights of each layer at its start."""
 
-    number: int
-    left: list[int]
+    number: Positive
+    left: list[Count]
 
 
 @dataclass(frozen=True)
@@ -38,37 +37,45 @@ class LabelResult(StepResult):
 
     columns: list[str]
     layers: list[str]
-    survivors: list[int]
+    survivors: list[Count]
     """weights by the number of rounds that they survived, from none to all that were used"""
-    rounds_used: int
-    rounds_made: int
+    rounds_used: Count
+    rounds_made: Positive
     rounds: list[DescribedRound] = field(default_factory=list)
     """empty for a network described at initialization only"""
 
     def check(self) -> None:
         """Compare counts with each other."""
+        if "features" in self.asked:
+            fits = tuple(self.columns) == columns_of(self.asked["features"])
+            self.require(fits, "result.json: `columns` are not those of the features")
         used = self.rounds_used or self.rounds_made
-        fits = len(self.survivors) == used + 1 and min(self.survivors) >= 0 < sum(self.survivors)
+        fits = used <= self.rounds_made and len(self.survivors) == used + 1 and 0 < sum(self.survivors)
         self.require(fits, f"result.json: `survivors` are not the weights after 0 to {used} rounds")
         for described in self.rounds:
             fits = len(described.left) == len(self.layers)
             self.require(fits, f"result.json: `rounds`: `left` of round {described.number} has not the layers")
 
-    @cached_property
+    @Content
     def labels(self) -> Tensors:
         """Number of rounds that each weight survived."""
-        labels = self.artifact.tensors("labels")
+        labels = finite(self, "labels")
         fits = {*labels} == {*self.layers} and total_of(labels) == sum(self.survivors)
         self.require(fits, "labels.safetensors: not the layers and weights of result.json")
+        flat = torch.cat([part.flatten() for part in labels.values()])
+        used = len(self.survivors) - 1
+        fits = 0 <= int(flat.min()) <= int(flat.max()) <= used and not flat.is_floating_point()
+        fits = fits and flat.long().bincount(minlength=used + 1).tolist() == self.survivors
+        self.require(fits, "labels.safetensors: not the survivors of result.json")
         return labels
 
-    @cached_property
+    @Content
     def examples(self) -> dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor, int]]:
         """Round (0: initialization) and layer -> features, `[examples, columns]`, survival, and the layer's weights.
 
         Layers that a round leaves empty are left out.
         """
-        tensors = self.artifact.tensors("examples")
+        tensors = finite(self, "examples")
         rounds = self.rounds or [DescribedRound(0, [self.labels[layer].numel() for layer in self.layers])]
         pairs = ((one.number, layer, left) for one in rounds for layer, left in zip(self.layers, one.left, strict=True))
         examples = {}
@@ -78,6 +85,8 @@ class LabelResult(StepResult):
                 features, share = tensors.get(f"{name}|features"), tensors.get(f"{name}|share")
                 if features is None or share is None or features.shape != (share.numel(), len(self.columns)):
                     raise self.artifact.malformed(f"examples.safetensors: `{name}` is not [examples, columns]")
+                is_share = 0 < len(share) and bool(((share >= 0) & (share <= 1)).all())
+                self.require(is_share, f"examples.safetensors: `{name}` has no shares within 0 and 1")
                 examples[number, layer] = features, share, left
         return examples
 
@@ -150,7 +159,7 @@ def label(
     """
     made = [*map(RoundResult.read, context.roles("round").values())]
     used = rounds_that_learned([one.validation_accuracy for one in made], images_of(context, "validation").labels)
-    rounds = [one.masks for one in made[: used or None]]
+    rounds = [masks_of(context, one) for one in made[: used or None]]
     labels = survival(rounds)
     recipe = Recipe(**(training or {}))
     evidence = gather_evidence(context, seed=seed, recipe=recipe)
@@ -174,6 +183,8 @@ def label(
         if number:
             left = [int(network.masks[name].sum()) for name in layers]
             described_rounds.append(DescribedRound(number, left))
+    if broken := not_finite(kept):
+        raise StepError(f"the features of the network are not finite: {broken}", "train it at a lower rate")
     bins = torch.cat([part.flatten() for part in labels.values()]).long().bincount(minlength=len(rounds) + 1)
     result = LabelResult([*described.columns], layers, bins.tolist(), used, len(made), described_rounds)
     result.write(context.output, labels=labels, examples=kept)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Literal
 
 from autosparse.core.allocation import allocations, by_macs, macs
@@ -23,8 +22,8 @@ from autosparse.core.training.masked_steps import Divergence
 from autosparse.core.weights import Tensors, keep_count, left_out, total_of
 from autosparse.core.zero_scores import with_signal
 from autosparse.errors import Diverged, StepError
-from autosparse.steps._base import Context, StepResult, operations, read_masks
-from autosparse.steps.context import choose, gather_evidence, generator, on_device
+from autosparse.steps._base import Context, Count, MaskedResult, Positive, Real, operations
+from autosparse.steps.context import choose, gather_evidence, generator, masks_of, on_device
 from autosparse.steps.irp import RoundResult
 from autosparse.steps.scorer import ScorerResult, make_scorer
 from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Counted, Facts, Workload
@@ -35,21 +34,21 @@ _BY_LAYER = ("effective", "nodes", "channels", "paths_through")
 
 
 @dataclass(frozen=True)
-class MaskResult(StepResult):
+class MaskResult(MaskedResult):
     """Masks, the weights kept in each layer, and its remaining paths, which are unknown for some networks."""
 
-    total: int
-    kept: dict[str, int]
+    total: Positive
+    kept: dict[str, Count]
     findings: list[Finding]
-    effective: dict[str, int] | None = None
+    effective: dict[str, Count] | None = None
     """weights on a path from input to output"""
-    nodes: dict[str, int] | None = None
+    nodes: dict[str, Count] | None = None
     """output channels that a path enters"""
-    channels: dict[str, int] | None = None
+    channels: dict[str, Positive] | None = None
     """output channels"""
-    paths: float | Literal["unknown"] | None = "unknown"
+    paths: Real | Literal["unknown"] | None = "unknown"
     """natural logarithm of their number; None for no path"""
-    paths_through: dict[str, float | None] | None = None
+    paths_through: dict[str, Real | None] | None = None
     """the same for each layer"""
     notes: list[str] = field(default_factory=list)
 
@@ -76,10 +75,10 @@ class MaskResult(StepResult):
         for part, counts in self.by_layer.items():
             self.require({*counts} == {*self.kept}, f"result.json: `{part}` has not the layers of `kept`")
 
-    @cached_property
-    def masks(self) -> Tensors:
-        """Boolean, in the shapes of the weights."""
-        return read_masks(self, self.kept, self.total)
+    @property
+    def kept_by_layer(self) -> Mapping[str, int]:
+        """Weights that the masks of each layer keep."""
+        return self.kept
 
 
 def mask_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
@@ -207,7 +206,8 @@ def make_masks(
         evidence = replace(evidence, scorer=make_scorer(*learned, recipe, device))
     if rounds := context.roles("round"):
         results = map(RoundResult.read, rounds.values())
-        evidence = replace(evidence, survival=survival_order((result.masks, result.scores) for result in results))
+        ranked = ((masks_of(context, result), result.scores) for result in results)
+        evidence = replace(evidence, survival=survival_order(ranked))
     total = total_of(evidence.weights)
     allocate, amounts = choose(allocations, method["allocation"]), (total, keep_count(total, sparsity))
     if budget is not None:
@@ -262,7 +262,7 @@ def shuffle_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 def shuffle(context: Context, *, seed: int) -> None:
     """Permute the masks of input `mask` within each layer: the same number at other positions."""
     evidence = gather_evidence(context, seed=seed)
-    before = on_device(context, MaskResult.read(context.inputs["mask"]).masks)
+    before = on_device(context, masks_of(context, MaskResult.read(context.inputs["mask"])))
     masks = permute(before, generator("shuffle", seed))
     MaskResult.of(masks, dissect(evidence.masked(masks)), []).write(context.output, masks=masks)
 

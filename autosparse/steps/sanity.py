@@ -11,8 +11,16 @@ from autosparse.core.training.loop import Recipe, accuracy, of_a_step
 from autosparse.core.training.loop import train as train_network
 from autosparse.core.weights import Tensors, prunable_weights, state_of
 from autosparse.errors import StepError
-from autosparse.steps._base import Context, StepResult, operations
-from autosparse.steps.context import build_network, generator, images_of, load_network, not_finite, on_device
+from autosparse.steps._base import Context, Percent, Share, StepResult, operations
+from autosparse.steps.context import (
+    build_network,
+    generator,
+    images_of,
+    load_network,
+    masks_of,
+    not_finite,
+    on_device,
+)
 from autosparse.steps.mask import MaskResult, make_masks, mask_cost, takes_training
 from autosparse.steps.train import EvaluateResult, evaluate_cost
 from autosparse.steps.workload import LINE, Facts, Workload, sum_counted, sum_units, training_workload
@@ -23,14 +31,14 @@ class SanityResult(StepResult):
     """A check of the chosen candidate: accuracies in percent, or the reason for its omission."""
 
     chosen: str
-    candidates: dict[str, float]
+    candidates: dict[str, Percent]
     """validation accuracies behind the choice; empty for a single candidate"""
-    overlap: float | None
+    overlap: Share | None
     """share of the candidate's weights that the masks of the check keep; None for a check without masks"""
     left_out: str
     """reason for the omission; empty for a completed check"""
-    validation_accuracy: float | None = None
-    test_accuracy: float | None = None
+    validation_accuracy: Percent | None = None
+    test_accuracy: Percent | None = None
 
     def check(self) -> None:
         """Require accuracies, or the reason for their absence."""
@@ -102,7 +110,7 @@ def sanity(
     """
     chosen, reached = _choose(context, candidates)
     method = candidates[chosen]
-    masks, shared = on_device(context, MaskResult.read(context.roles("mask")[chosen]).masks), None
+    masks, shared = on_device(context, masks_of(context, MaskResult.read(context.roles("mask")[chosen]))), None
     reason = left_out(check, method)
     if not reason and check == "shuffle":
         masks = shuffle(masks, generator("sanity", check, seed))

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from autosparse.core.evidence import Evidence, Scorer
-from autosparse.core.features import Features, feature_groups
+from autosparse.core.features import Features, columns_of, feature_groups
 from autosparse.core.scorers import groups_of, score_weights, scorers
 from autosparse.core.selection import selections
 from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import warmed_up
 from autosparse.core.weights import Tensors
-from autosparse.errors import StepError, UsageError
+from autosparse.errors import Diverged, StepError, UsageError
+from autosparse.foreign_code import first_line, in_short
 from autosparse.lazy_torch import torch
 from autosparse.pretrained import locate_scorer, pretrained_scorers
 from autosparse.registry import suggestion
-from autosparse.steps._base import Context, KeyedChoice, StateResult, operations
+from autosparse.steps._base import Content, Context, Count, KeyedChoice, StateResult, check_options, finite, operations
 from autosparse.steps.context import choose, generator, not_finite
 from autosparse.steps.label import ROUNDS, LabelResult, example_bytes
 from autosparse.steps.study import TuneResult
@@ -35,10 +36,26 @@ class ScorerResult(StateResult):
     FILE: ClassVar[str] = "scorer"
     name: str
     options: dict[str, Any]
-    version: int
-    features: dict[str, int] | None = None
+    version: Count
+    features: dict[str, Count] | None = None
     selection: KeyedChoice | None = None
     """the selection that tuning chose with it"""
+
+    def check(self) -> None:
+        """Require a registered scorer with its options, and a registered selection."""
+        asked = self.asked.get("scorer", self.asked)
+        fits = all(getattr(self, name) == asked.get(name, getattr(self, name)) for name in ("name", "version"))
+        self.require(fits, "scorer.json: not the scorer of the plan")
+        check_options(self.options, scorers[self.name].options)
+        if self.selection is not None:
+            choose(selections, self.selection)
+
+    @Content
+    def state(self) -> Tensors:
+        """Learned tensors, with which the scorer predicts a finite score of any weight."""
+        state = finite(self, "state")
+        _check_state(self.json(), state)
+        return state
 
 
 def scorer_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
@@ -67,6 +84,8 @@ def scorer(context: Context, *, name: str, version: int, seed: int) -> None:
     check_rounds(context, name)
     features, shares = load_examples(context)
     state = scorers[name].function(features, shares, generator("scorer", seed), context.observe, **options)
+    if broken := not_finite(state):
+        raise Diverged(f"training of the scorer diverged: {broken} is not finite", "lower `scorer.lr`, or tune it")
     ScorerResult(name, tuned.options, version, selection=tuned.selection).write(context.output, state=state)
 
 
@@ -116,6 +135,15 @@ def make_scorer(
     return Scorer(predict, choose(selections, about["selection"]) if "selection" in about else None)
 
 
+def _check_state(about: Mapping[str, Any], state: Tensors) -> None:
+    # Require a finite score of a weight. Raises errors of any kind.
+    columns = columns_of(about.get("features") or groups_of(about["name"], about["options"]))
+    table = Features(columns, {"weight": torch.zeros(1, len(columns))}, {"weight": 1})
+    score = scorers[about["name"]].facts["predict"](state, table)["weight"]
+    if score.shape != (1,) or not bool(score.isfinite().all()):
+        raise ValueError(f"not the state of scorer `{about['name']}`")
+
+
 ABOUT, STATE = "scorer.json", "state.safetensors"
 _KINDS = {"name": str, "version": int, "options": dict, "features": dict, "learned_from": list, "sha256": str}
 
@@ -132,6 +160,10 @@ def pretrained(context: Context, *, scorer: dict[str, Any]) -> None:
     if read_scorer(folder) != scorer:
         raise StepError(f"scorer {folder} has changed since it was planned", "run again: the plan is compiled again")
     state = read_state(folder)
+    try:
+        _check_state(scorer, state)
+    except Exception as error:  # the folder is from anywhere
+        raise StepError(f"scorer {folder} is damaged: {STATE}: {in_short(error)}") from error
     kept = ("name", "version", "options", "features", "selection")
     ScorerResult(**{name: scorer[name] for name in kept if name in scorer}).write(context.output, state=state)
 
@@ -175,6 +207,11 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
             "train it again",
         )
     _check_features(about["features"], folder)
+    try:
+        check_options(about["options"], scorers[about["name"]].options)
+    except ValueError as error:
+        problem = f"{folder} is damaged: {ABOUT}: its `options` are invalid: {first_line(error)}"
+        raise UsageError(problem, "copy it again from the run that left it") from None
     if (chosen := about.get("selection", {}).get("name", "top")) not in selections:
         hint = selections.suggest(str(chosen))
         raise UsageError(f"{folder} was tuned with a selection `{chosen}`, which this autosparse does not have", hint)

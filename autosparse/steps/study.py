@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from autosparse.errors import MissingRequirement, UsageError
-from autosparse.steps._base import KeyedChoice, StepResult
+from autosparse.steps._base import Count, KeyedChoice, Percent, Real, StepResult
 from autosparse.store import digest
 
 Sampler = Literal["tpe", "random", "gp"]
@@ -45,17 +45,17 @@ class Trial:
 class TrialResult(StepResult):
     """A trial, its metrics on held-out layers, mean over folds (`core.ranking.HeldOut`), and its proxy."""
 
-    number: int
+    number: Count
     settings: dict[str, Any]
-    value: float
-    folds: list[float]
+    value: Real
+    folds: list[Real]
     stopped: bool
-    overall: float
-    within: float
-    precision: float
-    beyond_quotas: float
-    quotas: float
-    validation_accuracy: float | None = None
+    overall: Real
+    within: Real
+    precision: Real
+    beyond_quotas: Real
+    quotas: Real
+    validation_accuracy: Percent | None = None
     """validation accuracy of the proxy, in percent"""
     selection: KeyedChoice | None = None
 
@@ -65,10 +65,13 @@ class TrialResult(StepResult):
         return Trial(self.settings, self.value, self.folds, self.stopped)
 
     def check(self) -> None:
-        """Require a setting for each tuned option."""
-        missing = {*self.artifact.descriptor.get("options", {}).get("space", {})} - {*self.settings}
-        self.require(not missing, f"result.json: `settings` lack {', '.join(sorted(missing))}")
+        """Require a setting within the limits for each tuned option, and nothing else."""
         self.require(bool(self.folds), "result.json: `folds` is empty")
+        space: Space = self.asked.get("space", {})
+        if "space" in self.asked:
+            self.require({*space} == {*self.settings}, "result.json: `settings` are not the options of `space`")
+        for name, limits in space.items():
+            self.require(_is_within(self.settings[name], limits), f"result.json: `settings` has an odd `{name}`")
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,18 @@ class TuneResult(StepResult):
     best: TrialResult | None = None
     """None without trials"""
     selection: KeyedChoice | None = None
+
+    def check(self) -> None:
+        """Require the options of the step's scorer with the settings of the best trial."""
+        if "scorer" in self.asked:
+            settings = self.best.settings if self.best else {}
+            options = merged(self.asked["scorer"]["options"], settings)
+            self.require(self.options == options, "result.json: `options` are not those of the best trial")
+
+
+def merged(options: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a scorer's options with the settings of a trial; the selection is no option."""
+    return {**options, **{name: value for name, value in settings.items() if name != SELECTION}}
 
 
 def propose(
@@ -214,6 +229,12 @@ def _pruner(name: Pruner) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return pruners.WilcoxonPruner()
+
+
+def _is_within(value: Any, limits: Mapping[str, Any]) -> bool:
+    if "values" in limits:
+        return any(value == known and type(value) is type(known) for known in limits["values"])
+    return type(value) in (int, float) and bool(limits["low"] <= value <= limits["high"])
 
 
 def _distributions(defaults: Mapping[str, Any], space: Space) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from autosparse.core.training.loop import Recipe, accuracy
 from autosparse.core.training.loop import train as train_network
 from autosparse.core.weights import describe_layers, state_of, total_of
 from autosparse.lazy_torch import torch
-from autosparse.steps._base import Context, StateResult, StepResult, operations
+from autosparse.steps._base import Context, Count, Percent, Positive, Real, StateResult, StepResult, operations
 from autosparse.steps.context import (
     build_network,
     check_training,
     generator,
     images_of,
     load_network,
+    masks_of,
     on_device,
     restore,
 )
@@ -31,7 +32,7 @@ from autosparse.steps.workload import LINE, Facts, Workload, training_workload
 class TrainResult(StateResult):
     """A trained network: its state, and the mean loss of every epoch."""
 
-    losses: list[float]
+    losses: list[Real]
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ class LayerResult:
     """A layer of an evaluated network, with its remaining paths if they can be followed."""
 
     name: str
-    size: int
-    kept: int
-    macs: int
-    dense_macs: int
-    effective: int | None = None
-    nodes: int | None = None
-    channels: int | None = None
-    paths_through: float | Literal["unknown"] | None = "unknown"
+    size: Positive
+    kept: Count
+    macs: Count
+    dense_macs: Count
+    effective: Count | None = None
+    nodes: Count | None = None
+    channels: Positive | None = None
+    paths_through: Real | Literal["unknown"] | None = "unknown"
     """natural logarithm of their number; None for no path"""
 
 
@@ -57,19 +58,19 @@ class EvaluateResult(StepResult):
     Paths are unknown where they cannot be followed. Nodes, paths and findings are those of a mask.
     """
 
-    validation_accuracy: float
-    test_accuracy: float
-    total: int
-    kept: int
-    macs: int
-    dense_macs: int
+    validation_accuracy: Percent
+    test_accuracy: Percent
+    total: Positive
+    kept: Count
+    macs: Count
+    dense_macs: Count
     layers: list[LayerResult]
-    parameters: int
-    effective: int | None = None
-    effective_macs: int | None = None
-    nodes: int | None = None
-    channels: int | None = None
-    paths: float | Literal["unknown"] | None = "unknown"
+    parameters: Count
+    effective: Count | None = None
+    effective_macs: Count | None = None
+    nodes: Count | None = None
+    channels: Positive | None = None
+    paths: Real | Literal["unknown"] | None = "unknown"
     """natural logarithm of their number; None for no path"""
     findings: list[Finding] | None = None
 
@@ -78,6 +79,7 @@ class EvaluateResult(StepResult):
         self.require(
             self.total == sum(layer.size for layer in self.layers) > 0, "result.json: `total` is not that of `layers`"
         )
+        self.require(all(layer.kept <= layer.size for layer in self.layers), "result.json: `kept` exceeds `size`")
         for part in ("kept", "effective", "nodes", "channels"):
             counts, total = [getattr(layer, part) for layer in self.layers], getattr(self, part)
             fits = counts == [None] * len(counts) if total is None else None not in counts and sum(counts) == total
@@ -93,13 +95,13 @@ class EvaluateResult(StepResult):
 def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
     """Train from input `init` under input `mask`, or dense without it. The batches depend on the seed alone."""
     model = load_network(context)
-    images = images_of(context, "train")
+    images, masked = images_of(context, "train"), context.inputs.get("mask")
     losses = train_network(
         model,
         images,
         Recipe(**training),
         generator("train", seed),
-        masks=on_device(context, MaskResult.read(context.inputs["mask"]).masks) if "mask" in context.inputs else None,
+        masks=on_device(context, masks_of(context, MaskResult.read(masked))) if masked else None,
         observe=context.observe,
         team=context.team,
     )

@@ -25,6 +25,7 @@ from autosparse.steps.study import (
     Trial,
     TrialResult,
     TuneResult,
+    merged,
     propose,
     should_stop,
 )
@@ -127,7 +128,7 @@ def trial(context: Context, **options: Any) -> None:
     settings = _propose(context, asked, trials)
     chosen = asked.selections[settings[SELECTION]] if asked.selections else None
     entry = scorers[asked.scorer["name"]]
-    scorer = {"name": asked.scorer["name"], "options": _options(asked.scorer, settings)}
+    scorer = {"name": asked.scorer["name"], "options": merged(asked.scorer["options"], settings)}
     if chosen is not None:
         scorer["selection"] = chosen
     fitted, _ = entry.apart(scorer["options"])
@@ -186,12 +187,8 @@ def tune(context: Context, *, scorer: dict[str, Any]) -> None:
     trials = map(TrialResult.read, context.roles("trial").values())
     whole = (trial for trial in trials if not trial.stopped)
     best = max(whole, key=lambda trial: trial.value, default=None)
-    options = _options(scorer, best.settings if best else {})
+    options = merged(scorer["options"], best.settings if best else {})
     TuneResult(options, best, best.selection if best else None).write(context.output)
-
-
-def _options(scorer: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {**scorer["options"], **{name: value for name, value in settings.items() if name != SELECTION}}
 
 
 def validate_scorer(context: Context, asked: TrialOptions, scorer: Mapping[str, Any], state: Tensors) -> float:

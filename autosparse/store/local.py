@@ -233,6 +233,14 @@ class Store:
                         raise
             return Artifact(target, key, parsed)
 
+    def distrust(self, key: str) -> None:
+        """Ignore an artifact of the shared store from now on: its bytes are as published, but malformed.
+
+        Args:
+            key: Key of the artifact, 64 hex digits.
+        """
+        self._ask(lambda remote: remote.distrust(key))
+
     @property
     def _reachable(self) -> bool:
         # Whether a shared store exists, as far as known.
@@ -391,15 +399,18 @@ class Store:
             except DamagedArtifact:
                 continue
 
-    def verify(self) -> Iterator[tuple[Path, str | None]]:
+    def verify(self, check: Callable[[Artifact], None] = Artifact.verify) -> Iterator[tuple[Path, str | None]]:
         """Check every byte of every artifact.
+
+        Args:
+            check: Function that raises DamagedArtifact; by default it compares digests.
 
         Yields:
             Folder of an artifact, and its problem or None.
         """
         for path in sorted(path for path in (self.root / "artifacts").glob("*/*") if path.is_dir()):
             try:
-                self.open(path.parent.name, path.name).verify()
+                check(self.open(path.parent.name, path.name))
             except DamagedArtifact as damage:
                 yield path, damage.message
             else:

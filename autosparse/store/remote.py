@@ -85,6 +85,12 @@ class Remote:
         with self.reading(operation, key) as (descriptor, _):
             return Artifact(folder, key, read_foreign(descriptor, operation, key), fetch)
 
+    def distrust(self, key: str) -> None:
+        """Ignore an artifact from now on, until it is published again."""
+        self._known.discard(key)
+        self._bad.add(key)
+        self._descriptors.pop(key, None)
+
     def push(self, artifact: Artifact, *, replace: bool = False) -> bool:
         """Publish an artifact; return False if one exists, which stays unless it is damaged or `replace`d."""
         operation, data = artifact.descriptor["operation"], (artifact.folder / DESCRIPTOR).read_bytes()
@@ -240,8 +246,7 @@ class Remote:
         try:
             yield
         except (FileNotFoundError, DamagedArtifact) as error:
-            self._known.discard(key)
-            self._bad.add(key)
+            self.distrust(key)
             state = f"is damaged: {error.message}" if isinstance(error, DamagedArtifact) else "is gone"
             raise DamagedArtifact(key, f"artifact {key[:12]} of the shared store {self.url} {state}") from error
 

@@ -19,6 +19,7 @@ from autosparse.backends import Raised
 from autosparse.errors import (
     AutosparseError,
     Busy,
+    DamagedArtifact,
     Diverged,
     MissingData,
     MissingExtra,
@@ -31,7 +32,7 @@ from autosparse.plan.model import Cell, Plan, Step
 from autosparse.plan.status import Selection, Status, select_steps
 from autosparse.registry import Registry
 from autosparse.report.finished import Finished
-from autosparse.steps import Context, operations
+from autosparse.steps import Context, StepResult, operations
 from autosparse.store import Store, key_of
 from tests.conftest import Workspace, call
 from tests.docs.test_outputs import follows
@@ -91,6 +92,13 @@ class Recording:
                 self.lost[step] = [*skipped]
 
 
+@dataclass(frozen=True)
+class Toy(StepResult):
+    """The result of a toy step."""
+
+    name: str
+
+
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> dict[str, BaseException]:
     """Errors that toy steps raise, by name; the others write a file."""
@@ -98,7 +106,7 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> dict[str, BaseException]:
     entries: Registry[Any] = operations
     monkeypatch.setattr(entries, "_entries", {**entries._entries})
 
-    @entries.register(version=1)
+    @entries.register(version=1, result=Toy)
     def toy(context: Context, *, name: str) -> None:
         """Write a file, or raise."""
         if name in errors:
@@ -237,7 +245,10 @@ def test_a_result_that_is_malformed_again_fails_its_step(tmp_path: Path, broken:
     recording, execution = run(plan, store)
 
     assert (["a", "a"], {"a": ["b"]}) == (recording.ran, recording.lost)
-    assert "malformed again" in execution.outcome.failures()[0]["message"]
+    assert "new artifact is damaged" in execution.outcome.failures()[0]["message"]
+    with pytest.raises(DamagedArtifact, match="step `a` failed: its new artifact is damaged") as caught:
+        execution.outcome.check(reported=True)
+    assert 4 == caught.value.exit_code
 
 
 def test_a_forced_step_that_fails_keeps_its_artifact(tmp_path: Path, broken: dict[str, BaseException]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -162,7 +163,7 @@ def test_quotas_need_rounds_that_leave_few(here: Workspace, capsys: pytest.Captu
         store.publish(
             step.operation,
             step.key,
-            LabelResult([], [], [40, 60], rounds_used=1, rounds_made=1).write,
+            partial(LabelResult([], [], [40, 60], rounds_used=1, rounds_made=1).write, labels={}, examples={}),
             lambda: {"step": "label", "inputs": {}, "options": {}},
         )
     ended = call(capsys, "run one.yaml --only scorer")

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+from autosparse.core.features import Features, columns_of
 from autosparse.core.graph.connectivity import Finding
+from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.weights import Tensors
 from autosparse.errors import DamagedArtifact
 from autosparse.exporters import Quartiles, Speed
-from autosparse.steps import StepResult, operations
+from autosparse.steps import StepResult, check, operations
+from autosparse.steps.context import images_of, masks_of
 from autosparse.steps.data import DataResult
 from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
 from autosparse.steps.init import InitResult
@@ -29,7 +31,7 @@ from autosparse.steps.sanity import SanityResult
 from autosparse.steps.scorer import ScorerResult
 from autosparse.steps.study import TrialResult, TuneResult
 from autosparse.steps.train import EvaluateResult, LayerResult, TrainResult
-from autosparse.store import Artifact, Store, canonical, dump_tensors
+from autosparse.store import Artifact, Draft, Store, canonical, dump_tensors
 from tests.conftest import Workspace, call
 
 KEY = "5" * 64
@@ -49,8 +51,18 @@ TRIAL = TrialResult(
 )
 SIDE = Quartiles(1.0, 2.0, 3.0)
 SPEED = Speed(SIDE, SIDE, SIDE, SIDE, SIDE, 25, stable=True)
-MODEL = {"a": torch.zeros(2)}
+MODEL = {"model": {"a": torch.zeros(2, 2)}, "masks": {"a": MASK}}
+MODEL_BYTES = sum(len(dump_tensors(tensors)) for tensors in MODEL.values())
 SPLIT = {"pixels": torch.zeros(2, 3, 3, 1, dtype=torch.uint8), "labels": torch.tensor([0, 1])}
+SPLITS = {"train": SPLIT, "validation": SPLIT, "test": SPLIT}
+COLUMNS = len(columns_of(groups_of("mlp", {})))
+PERCEPTRON = {
+    "columns": torch.arange(COLUMNS),
+    "0.weight": torch.zeros(1, COLUMNS),
+    "0.bias": torch.zeros(1),
+}
+MLP = {"name": "mlp", "options": {"width": 8}}
+SPACE = {"lr": {"low": 0.01, "high": 1.0, "log": True}}
 STATISTICS = {"mean": torch.tensor([0.5]), "spread": torch.tensor([0.25])}
 
 
@@ -64,26 +76,27 @@ def read_data(artifact: Artifact) -> DataResult:
 
 @dataclass(frozen=True)
 class Sample:
-    """A result with its tensors; `read` reads it, `optional` fields may be absent."""
+    """A result with its tensors and its step's options; `read` reads it, `optional` fields may be absent."""
 
     result: StepResult
     tensors: Mapping[str, Tensors]
     read: Callable[[Artifact], StepResult]
     optional: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def sample(result: StepResult, *optional: str, read: Any = None, **tensors: Tensors) -> Sample:
+def sample(result: StepResult, *optional: str, read: Any = None, options: Any = None, **tensors: Tensors) -> Sample:
     """A sample that its own class reads."""
-    return Sample(result, tensors, read or type(result).read, optional)
+    return Sample(result, tensors, read or type(result).read, optional, options or {})
 
 
 SAMPLES: dict[str, Sample] = {
-    "data": sample(DataResult(), read=read_data, statistics=STATISTICS, train=SPLIT),
+    "data": sample(DataResult(), read=read_data, statistics=STATISTICS, **SPLITS),
     "data in shards": sample(
         DataResult(),
         read=read_data,
         statistics=STATISTICS,
-        train={"labels": torch.arange(4)},
+        **{**SPLITS, "train": {"labels": torch.arange(4)}},
         **{f"train-0000{number}": {"pixels": SPLIT["pixels"]} for number in (0, 1)},
     ),
     "init": sample(
@@ -114,12 +127,12 @@ SAMPLES: dict[str, Sample] = {
     "rewind": sample(RewindResult(), state={"a": torch.zeros(2, 2)}),
     "label": sample(
         LabelResult(["magnitude"], ["a"], [1, 3], 1, 1, [DescribedRound(1, [4])]),
-        labels={"a": MASK.float()},
+        labels={"a": MASK.to(torch.int16)},
         examples={"1|a|features": torch.zeros(2, 1), "1|a|share": torch.zeros(2)},
     ),
     "label at initialization": sample(
         LabelResult(["magnitude"], ["a"], [1, 3], 1, 1),
-        labels={"a": MASK.float()},
+        labels={"a": MASK.to(torch.int16)},
         examples={"a|features": torch.zeros(2, 1), "a|share": torch.zeros(2)},
     ),
     "mask": sample(
@@ -130,18 +143,29 @@ SAMPLES: dict[str, Sample] = {
     "shuffle": sample(MaskResult(4, {"a": 3}, []), masks={"a": MASK}),
     "sanity": sample(SanityResult("snip", {"snip": 50.0}, 0.5, "", 50.0, 25.0)),
     "sanity, left out": sample(SanityResult("snip", {}, None, "its training diverged")),
-    "scorer": sample(ScorerResult("mlp", {"width": 8}, 1, None, CHOICE), "selection", state={"a": torch.zeros(2)}),
-    "pretrained": sample(ScorerResult("mlp", {}, 1, {"layer": 1}), "features", state={"a": torch.zeros(2)}),
-    "trial": sample(TRIAL, "validation_accuracy", "selection"),
-    "tune": sample(
-        TuneResult({"width": 8}, TRIAL, CHOICE), "selection", "best", "best.validation_accuracy", "best.selection"
+    "scorer": sample(ScorerResult("mlp", {"width": 8}, 1, None, CHOICE), "selection", state=PERCEPTRON),
+    "pretrained": sample(
+        ScorerResult("mlp", {}, 1, dict.fromkeys(groups_of("mlp", {}), 1)), "features", state=PERCEPTRON
     ),
-    "tune without trials": sample(TuneResult({"width": 8})),
-    "emit": sample(EmitResult(9, 12, 0.0, 0.0, 50.0, "onnxruntime", {"1": SPEED}, 1), read=read_emission, model=MODEL),
+    "trial": sample(TRIAL, "validation_accuracy", "selection", options={"space": SPACE}),
+    "tune": sample(
+        TuneResult({"width": 8, "lr": 0.1}, TRIAL, CHOICE),
+        "selection",
+        "best.validation_accuracy",
+        "best.selection",
+        options={"scorer": MLP},
+    ),
+    "tune without trials": sample(TuneResult({"width": 8}), options={"scorer": MLP}),
+    "emit": sample(
+        EmitResult(MODEL_BYTES, 12, 0.0, 0.0, 50.0, "PyTorch", {"1": SPEED, "32": SPEED}, 1),
+        read=read_emission,
+        options={"format": "safetensors"},
+        **MODEL,
+    ),
     "emit, failed": sample(FailedEmission("it has no such layer", 1), read=read_emission),
 }
 # Files whose names and shapes nothing else in the artifact says.
-OPEN = {("train", "state"), ("rewind", "state"), ("scorer", "state"), ("pretrained", "state")}
+OPEN = {("train", "state"), ("rewind", "state")}
 JSON = [name for name, one in SAMPLES.items() if one.result.FILE]
 
 
@@ -150,18 +174,32 @@ def publish(folder: Path, one: Sample, files: Mapping[str, bytes | None]) -> Art
 
     def write(draft: Any) -> None:
         one.result.write(draft, **one.tensors)
+        if one.result.FILE == "measured":
+            about = {name: file for name, file in draft.files.items() if name != "measured.json"}
+            draft.write("card.json", json.dumps({"files": about}).encode())
         for name, data in files.items():
             draft.remove(name) if data is None else draft.write(name, data)
 
-    return Store(folder).publish("kind", KEY, write, lambda: {"created": "today"})
+    operation = next(name.partition(",")[0].partition(" ")[0] for name, other in SAMPLES.items() if other is one)
+    about = {"created": "today", "options": one.options}
+    return Store(folder).publish(operation, KEY, write, lambda: about, replace=True)
+
+
+def altered(artifact: Artifact, files: Mapping[str, bytes | None]) -> Artifact:
+    """An artifact with other files under right digests; None leaves one out."""
+    about = dict(artifact.files)
+    for name, data in files.items():
+        about.pop(name, None)
+        if data is not None:
+            (artifact.folder / name).write_bytes(data)
+            about[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    return replace(artifact, descriptor={**artifact.descriptor, "files": about})
 
 
 def read_whole(one: Sample, artifact: Artifact) -> StepResult:
-    """Read the result and all of its tensors."""
+    """Read the result and all of its files, as `cache verify` does."""
     result = one.read(artifact)
-    for name, item in inspect.getmembers_static(type(result)):
-        if isinstance(item, cached_property):
-            getattr(result, name)
+    check(artifact)
     return result
 
 
@@ -236,15 +274,132 @@ def test_a_field_of_another_type_is_damaged(name: str, path: str, tmp_path: Path
             read_whole(one, artifact)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"5", b'"text"', b"null", b"\xff"])
+NO_MAPPINGS = [b"", b"{", b"[]", b"5", b'"text"', b"null", b"\xff", b"[" * 100_000, b'{"a":' * 100_000, b"9" * 10_000]
+
+
 @pytest.mark.parametrize("name", JSON)
-def test_a_file_that_is_no_mapping_is_damaged(name: str, content: bytes, tmp_path: Path) -> None:
-    """No JSON, or JSON of something else."""
+def test_a_file_that_is_no_mapping_is_damaged(name: str, tmp_path: Path) -> None:
+    """No JSON, JSON of something else, or JSON too deep or long to read."""
     one = SAMPLES[name]
+    intact = publish(tmp_path, one, {})
+    for content in NO_MAPPINGS:
+        artifact = altered(intact, {f"{one.result.FILE}.json": content})
+
+        with pytest.raises(DamagedArtifact, match=rf"{one.result.FILE}\.json: "):
+            read_whole(one, artifact)
+
+
+def numbers_of(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of all numbers in a JSON value."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in pairs:
+        yield from numbers_of(part, (*before, name))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield before
+
+
+ODD_NUMBERS = [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"1" + b"0" * 400, b"-1e300", b'"5"', b"[]", b"{}", b"null"]
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_an_odd_number_is_damaged(name: str, tmp_path: Path) -> None:
+    """A number that is not finite or too large, or something else in its place; `null` only where it has a meaning."""
+    one = SAMPLES[name]
+    value, intact = json.loads(canonical(one.result.json())), publish(tmp_path, one, {})
+    for path in numbers_of(value):
+        for odd in ODD_NUMBERS:
+            changed = json.loads(canonical(value))
+            *before, last = path
+            part = changed
+            for key in before:
+                part = part[key]
+            part[last] = "ODD"
+            content = json.dumps(changed).encode().replace(b'"ODD"', odd)
+            artifact = altered(intact, {f"{one.result.FILE}.json": content})
+            if odd == b"null" and path[-1] in NULLABLE:
+                continue
+
+            with pytest.raises(DamagedArtifact, match=rf"{one.result.FILE}\.json: "):
+                read_whole(one, artifact)
+
+
+NULLABLE = {"overlap", "validation_accuracy", "paths", "paths_through"}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_file_more_or_less_is_damaged(name: str, tmp_path: Path) -> None:
+    """Every file that the step writes is there, and no other; also one that the descriptor does not list."""
+    one = SAMPLES[name]
+    intact = publish(tmp_path, one, {})
+    changes: list[dict[str, bytes | None]] = [{"odd.json": b"{}"}]
+    changes += [{file: None} for file in intact.files]
+    for files in changes:
+        artifact = altered(intact, files)
+
+        with pytest.raises(DamagedArtifact) as caught:
+            read_whole(one, artifact)
+        assert "today" == caught.value.created
+
+
+@pytest.mark.parametrize("name", JSON)
+def test_a_field_more_is_damaged(name: str, tmp_path: Path) -> None:
+    """No step writes it."""
+    one = SAMPLES[name]
+    content = canonical({**one.result.json(), "odd": 1}).encode()
     artifact = publish(tmp_path, one, {f"{one.result.FILE}.json": content})
 
-    with pytest.raises(DamagedArtifact, match=rf"{one.result.FILE}\.json: "):
+    with pytest.raises(DamagedArtifact, match="odd"):
         read_whole(one, artifact)
+
+
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", [name for name, one in SAMPLES.items() if one.tensors and name != "emit"])
+def test_a_tensor_that_is_not_finite_is_damaged(name: str, odd: float, tmp_path: Path) -> None:
+    """Also in place of masks, labels and quotas."""
+    one = SAMPLES[name]
+    intact = publish(tmp_path, one, {})
+    whole = {f"{file}.safetensors": dump_tensors(tensors) for file, tensors in one.tensors.items()}
+    for file, tensors in one.tensors.items():
+        for tensor, values in tensors.items():
+            content = dump_tensors({**tensors, tensor: torch.full(values.shape, odd)})
+            artifact = altered(intact, {**whole, f"{file}.safetensors": content})
+
+            with pytest.raises(DamagedArtifact, match="safetensors: "):
+                read_whole(one, artifact)
+
+
+def test_an_operation_of_another_release_is_damaged(tmp_path: Path) -> None:
+    """No step of this release reads its artifacts."""
+    artifact = publish(tmp_path, SAMPLES["rewind"], {})
+    other = replace(artifact, descriptor={**artifact.descriptor, "operation": "operatiol"})
+
+    with pytest.raises(DamagedArtifact, match="no step of this autosparse writes it"):
+        check(other)
+
+
+@pytest.mark.parametrize("name", scorers.names)
+def test_the_state_of_every_scorer_is_read(name: str, tmp_path: Path) -> None:
+    """The learned state predicts; without one of its tensors it is damaged."""
+    entry, random = scorers[name], torch.Generator().manual_seed(0)
+    options = {"steps": 1} if "steps" in entry.options else {}
+    columns = columns_of(groups_of(name, options))
+    layers = {f"0{at}:{layer}": torch.rand(20, len(columns), generator=random) for at in ("", "@1") for layer in "ab"}
+    layers = {layer: table for layer, table in layers.items() if bool(entry.facts.get("progressive")) == ("@" in layer)}
+    shares = {layer: (table[:, 0] > 0.5).float() for layer, table in layers.items()}
+    sizes = dict.fromkeys(layers, 20)
+    state = entry.function(Features(columns, layers, sizes), shares, random, lambda *_: None, **options)
+    result = ScorerResult(name, options, entry.version)
+
+    def published(state: Tensors) -> Artifact:
+        return Store(tmp_path).publish(
+            "scorer", KEY, lambda draft: result.write(draft, state=state), dict, replace=True
+        )
+
+    check(published(state))
+    for tensor in state:
+        if name != "paper" or tensor.endswith("weight"):
+            with pytest.raises(DamagedArtifact, match=r"state\.safetensors: "):
+                check(published({other: value for other, value in state.items() if other != tensor}))
 
 
 TENSORS = [
@@ -271,6 +426,38 @@ def test_a_file_of_other_tensors_is_damaged(name: str, file: str, tensor: str, t
         with pytest.raises(DamagedArtifact, match=rf"({file}|{file[:5]}[-0-9]*|labels)\.safetensors") as caught:
             read_whole(one, artifact)
         assert KEY == caught.value.key
+
+
+def context_of(tmp_path: Path, **changed: StepResult) -> Any:
+    """A step's context with the samples as inputs; `changed` results replace theirs."""
+    inputs = {}
+    for name in ("data", "init"):
+        result, tensors = changed.get(name, SAMPLES[name].result), SAMPLES[name].tensors
+
+        def write(draft: Draft, result: StepResult = result, tensors: Mapping[str, Tensors] = tensors) -> None:
+            result.write(draft, **tensors)
+
+        inputs[name] = Store(tmp_path).publish(name, KEY, write, dict)
+    return SimpleNamespace(inputs=inputs, device=torch.device("cpu"), placement=SimpleNamespace(stream=False))
+
+
+def test_masks_of_another_network_are_damaged(tmp_path: Path) -> None:
+    """As many weights in a layer of the same name, but in another shape: only the network shows it."""
+    one = SAMPLES["shuffle"]
+    artifact = altered(publish(tmp_path, one, {}), {"masks.safetensors": dump_tensors({"a": MASK.flatten()})})
+    check(artifact)
+
+    with pytest.raises(DamagedArtifact, match="not the weights of the network"):
+        masks_of(context_of(tmp_path), MaskResult.read(artifact))
+
+
+def test_labels_beyond_the_classes_are_damaged(tmp_path: Path) -> None:
+    """The network has one output for a class."""
+    init = InitResult({"name": "mlp", "options": {}}, (1, 8, 8), 1, {"a": 4}, {})
+
+    assert 2 == len(images_of(context_of(tmp_path / "fine"), "test"))
+    with pytest.raises(DamagedArtifact, match="not of 1 classes"):
+        images_of(context_of(tmp_path / "odd", init=init), "test")
 
 
 SPEC = """\

@@ -64,8 +64,8 @@ def of_labels(store: Store, labels: torch.Tensor | None) -> Finished:
         cells=[SimpleNamespace(evaluate="e")], sources={"data/x": source}, steps={"e": evaluate, "data/x": step}
     )
     if labels is not None:
-        split = {"labels": labels}
-        store.publish("data", KEY, lambda draft: DataResult().write(draft, test=split, validation=split), dict)
+        files = {name: {"labels": labels} for name in ("statistics", "train", "validation", "test")}
+        store.publish("data", KEY, lambda draft: DataResult().write(draft, **files), dict)
     return Finished(cast(Plan, cast(Any, plan)), store)
 
 
