@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import cache
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter
+from annotated_types import Ge, Le
+from pydantic import AfterValidator, ConfigDict, TypeAdapter
 
 from autosparse.exporters import Speed
 from autosparse.report.significance import Difference
+from autosparse.steps._base import Count, Percent, Positive, Real, Share, numbers_in
 
 SCHEMA_VERSION = 1
+
+Amount = Annotated[float, Ge(0), Le(1e100)]
+"""A finite number, such as seconds; sums of many are finite too."""
+
+
+def _check_numbers(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    # Of any form.
+    if not all(-math.inf < number < math.inf for number in numbers_in(value)):
+        raise ValueError("a number is not finite")
+    return value
 
 
 @dataclass(frozen=True)
@@ -19,30 +33,30 @@ class Result:
     """Trained network; accuracies are in percent, after the last epoch."""
 
     method: str
-    sparsity: float
+    sparsity: Share
     """requested sparsity, or the resulting one of a budget in another currency"""
     seed: int
-    kept: int
-    total: int
-    effective_sparsity: float | None
+    kept: Count
+    total: Positive
+    effective_sparsity: Share | None
     """None for a network whose paths cannot be followed"""
-    macs: int
-    test_accuracy: float
-    validation_accuracy: float
+    macs: Count
+    test_accuracy: Percent
+    validation_accuracy: Percent
     budget: str
     """name of the budget"""
-    dense_macs: int
-    effective_macs: int | None
+    dense_macs: Count
+    effective_macs: Count | None
     """multiply-adds through weights on a path; this and the next two are None where paths cannot be followed"""
-    effective_nodes: float | None
+    effective_nodes: Share | None
     """share of output channels that a path enters"""
-    paths: float | None
+    paths: Real | None
     """natural logarithm of the number of paths from input to output; None also without any path"""
     status: str
     """`collapsed` without a path from input to output, `at chance` if not significantly above it, else `trained`"""
-    test_accuracy_low: float
+    test_accuracy_low: Percent
     """this and the next one are the ends of the 95 % interval of counting the test images, without seed variation"""
-    test_accuracy_high: float
+    test_accuracy_high: Percent
 
 
 @dataclass(frozen=True)
@@ -57,11 +71,11 @@ class MaskCost:
 
     method: str
     budget: str
-    seconds: float
-    trainings: float | None
-    steps: int | None
-    images: int | None
-    macs: int | None
+    seconds: Amount
+    trainings: Amount | None
+    steps: Count | None
+    images: Count | None
+    macs: Count | None
 
 
 @dataclass(frozen=True)
@@ -70,23 +84,23 @@ class Emitted:
 
     format: str
     method: str
-    sparsity: float
+    sparsity: Share
     seed: int
     path: str
-    bytes: int
-    latency_ms: float
-    dense_latency_ms: float | None
+    bytes: Positive
+    latency_ms: Amount
+    dense_latency_ms: Amount | None
     """latency of the dense network; None if the runtime does not open it"""
-    max_abs_error: float
+    max_abs_error: Real
     budget: str
-    max_rel_error: float
+    max_rel_error: Real
     """the largest difference of an output over the largest output"""
-    test_accuracy: float
+    test_accuracy: Percent
     """accuracy in float32, after a reload in another process"""
-    dense_bytes: int
+    dense_bytes: Positive
     runtime: str
     """program that computed the model and the dense network"""
-    threads: int
+    threads: Positive
     speeds: Mapping[str, Speed]
     """batch size -> latencies, speed-up in the runtime, and the runtime's gain over PyTorch eager mode"""
     without_gain: str
@@ -98,9 +112,9 @@ class LayerShare:
     """Weights of a layer, those that a mask keeps, and those of them on a path from input to output, if known."""
 
     name: str
-    size: int
-    kept: int
-    effective: int | None = None
+    size: Positive
+    kept: Count
+    effective: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -119,8 +133,8 @@ class Made:
 
     step: str
     purpose: str
-    begin: float
-    seconds: float
+    begin: Real
+    seconds: Amount
 
 
 @dataclass(frozen=True)
@@ -141,7 +155,7 @@ class Missing:
 
     method: str
     budget: str
-    sparsity: float | None
+    sparsity: Share | None
     """None where it depends on masks that were not made"""
     seed: int
     control: bool
@@ -155,11 +169,11 @@ class Checked:
     """Result of one check: means over its seeds, in percent, or the reason why it was skipped."""
 
     check: str
-    test_accuracy: float | None
-    validation_accuracy: float | None
-    difference: float | None
+    test_accuracy: Percent | None
+    validation_accuracy: Percent | None
+    difference: Real | None
     """test accuracy of the check minus the method's"""
-    overlap: float | None
+    overlap: Share | None
     """share of the method's weights that the check keeps too, where the network was rescored"""
     verdict: str
     left_out: str
@@ -173,16 +187,16 @@ class Sanity:
     """the method's name, or `best`"""
     method: str
     budget: str
-    sparsity: float
+    sparsity: Share
     seeds: Sequence[int]
-    test_accuracy: float
-    validation_accuracy: float
-    chosen_from: Mapping[str, float]
+    test_accuracy: Percent
+    validation_accuracy: Percent
+    chosen_from: Mapping[str, Percent]
     """candidates of `best`: method -> validation accuracy, the criterion of the choice"""
-    noise: float
+    noise: Real
     """standard deviation of one network's test accuracy, at least that of counting the test images"""
     noise_from: str
-    noticeable: float
+    noticeable: Real
     """least difference that counts: twice the noise of a difference between means, at least that of counting"""
     checks: Sequence[Checked]
 
@@ -198,16 +212,16 @@ class Verdict:
     """
 
     budget: str
-    accuracy: float
-    shuffled: float | None
+    accuracy: Percent
+    shuffled: Percent | None
     shuffled_difference: Difference | None
     """the method minus its own layer quotas, shuffled"""
     baseline: str | None
-    baseline_accuracy: float | None
+    baseline_accuracy: Percent | None
     baseline_difference: Difference | None
     """the method minus the best baseline"""
-    oracle: float | None
-    closed: float | None
+    oracle: Percent | None
+    closed: Real | None
     words: str
 
 
@@ -220,8 +234,8 @@ class Environment:
     torch: str
     processor: str
     device: str
-    threads: int
-    steps: int
+    threads: Count
+    steps: Count
 
 
 @dataclass(frozen=True)
@@ -235,29 +249,97 @@ class Provenance:
     finished: str
     digest: str
     seeds: Sequence[int]
-    recipe: Mapping[str, Any]
+    recipe: Annotated[Mapping[str, Any], AfterValidator(_check_numbers)]
     environments: Sequence[Environment]
+
+
+@dataclass(frozen=True)
+class _Round:
+    """Round of IRP, as `build` describes it."""
+
+    model: str
+    seed: int
+    source: str
+    round: Positive
+    kept: Positive
+    total: Positive
+    validation_accuracy: Percent
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """Scorer of a run, as `scorer` describes it: held-out metrics are None without tuning."""
+
+    name: str
+    options: Mapping[str, Any]
+    tuned: Mapping[str, Any]
+    objective: str
+    split: str
+    value: Real | None
+    rank_correlation: Real | None
+    rank_correlation_within_layers: Real | None
+    precision: Real | None
+    beyond_quotas: Real | None
+    quotas: Real | None
+    proxy: Percent | None
+    trials: Sequence[Real]
+    space: Mapping[str, Mapping[str, Any]]
+    defaults: Mapping[str, Any]
+    settings: Sequence[Mapping[str, Any]]
+    folds: Sequence[Sequence[Real]]
+    stopped: Sequence[bool]
+    importances: Mapping[str, Real]
+    progressive: bool
+    pretrained: bool
+    taken_from: str | None
+    path: str | None
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _check_steps(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    if {*value} != {"run", "reuse", "resume"}:
+        raise ValueError("not the numbers of steps that ran, were reused and resumed")
+    return value
+
+
+def _check_round(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    _adapter(_Round).validate_python(value)
+    return _check_numbers(value)
+
+
+def _check_scorer(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    _check_numbers(value)
+    if value:
+        _adapter(_Scorer).validate_python(value)
+    if len({len(value.get(name, ())) for name in ("trials", "settings", "folds", "stopped")}) > 1:
+        raise ValueError("`trials`, `settings`, `folds` and `stopped` are not of the same trials")
+    return value
 
 
 @dataclass(frozen=True)
 class Report:
     """Run as printed by `run --json` and `report --json`."""
 
+    __pydantic_config__ = ConfigDict(allow_inf_nan=False)
     schema_version: int
     run: str
     spec: str
     model: str
     dataset: str
     method: str
-    steps: Mapping[str, int]
-    seconds: float
+    steps: Annotated[Mapping[str, Count], AfterValidator(_check_steps)]
+    seconds: Amount
     provenance: Provenance
     results: Sequence[Result]
     controls: Sequence[Result]
-    irp: Sequence[Mapping[str, Any]]
-    scorer: Mapping[str, Any]
+    irp: Sequence[Annotated[Mapping[str, Any], AfterValidator(_check_round)]]
+    scorer: Annotated[Mapping[str, Any], AfterValidator(_check_scorer)]
     emitted: Sequence[Emitted]
-    cost: Mapping[str, float]
+    cost: Mapping[str, Amount]
     warnings: Sequence[str]
     unprunable: Mapping[str, str]
     """parameter of the network to prune that is not prunable -> reason"""
@@ -277,16 +359,18 @@ class Report:
     """failed steps; the report has all that does not depend on them"""
     missing: Sequence[Missing]
     """networks without a result because a step failed"""
-    chance: float | None
+    chance: Percent | None
     """accuracy in percent of the best constant guess on the test images; None without results"""
-    test_images: int | None
+    test_images: Positive | None
     """this and the next one count the images behind accuracies; None without results"""
-    validation_images: int | None
+    validation_images: Count | None
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Report:
-        """Return the report from the value of `json`. Raises ValueError on anything else."""
-        return TypeAdapter(cls).validate_python(value)
+        """Return the report from the value of `json`. Raises ValueError on anything else, such as infinite numbers."""
+        kind: Any = cls
+        report: Report = _adapter(kind).validate_python(value)
+        return report

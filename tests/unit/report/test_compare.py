@@ -111,7 +111,7 @@ def report(*results: Result) -> Report:
     about = {"schema_version": 1, "run": "r", "spec": "s", "model": "m", "dataset": "d", "method": "a", "seconds": 1.0}
     empty: dict[str, Any] = {field.name: [] for field in fields(Report)}
     empty["provenance"] = Provenance("", "", [0], {}, [])
-    empty |= {"steps": {}, "scorer": {}, "cost": {}, "unprunable": {}, "chance": 10.0}
+    empty |= {"steps": {"run": 0, "reuse": 0, "resume": 0}, "scorer": {}, "cost": {}, "unprunable": {}, "chance": 10.0}
     empty |= {"test_images": IMAGES, "validation_images": IMAGES}
     return replace(Report.of({**empty, **about}), results=results)
 
