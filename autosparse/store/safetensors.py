@@ -97,13 +97,16 @@ def _header(file: BinaryIO, size: int) -> dict[str, _Entry]:
         fields = json.loads(file.read(length), object_pairs_hook=_without_repeats)
         described = {name: _entry(about, 8 + length) for name, about in fields.items() if name != "__metadata__"}
     entries = dict(sorted(described.items(), key=lambda item: item[1][2:]))
-    end = 8 + length
+    begin = end = 8 + length
     for name, entry in entries.items():
         if entry.start != end:
             raise ValueError(f"the bytes of `{name}` do not follow those before")
         end = entry.stop
-    if end != size:
-        raise ValueError(f"the file is cut off: its tensors end at byte {end:,}, the file at {size:,}")
+    if end > size:
+        taken, there = end - begin, size - begin
+        raise ValueError(f"the file is cut off: its tensors take {taken:,} bytes, of which the file has {there:,}")
+    if end < size:
+        raise ValueError(f"the file has {size - end:,} bytes after its tensors")
     return entries
 
 

@@ -94,14 +94,16 @@ def test_impossible_numbers_are_shown(capsys: pytest.CaptureFixture[str], odd: f
 
 
 def test_an_infinite_cost(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is unknown in the report and null in JSON; so is an accuracy that is no number."""
+    """No report has it: the file is damaged, and its run can write it again."""
     shutil.copytree(RUN, "runs/digits-1")
     value = document()
     value["cost"] = dict.fromkeys(value["cost"], math.inf)
     Path("runs/digits-1/report.json").write_bytes(seal(value))
 
-    assert "unknown" in call(capsys, "report digits-1 --wide").out
-    assert {None} == {*call(capsys, "report digits-1 --json").json["cost"].values()}
+    shown = call(capsys, "report digits-1 --wide")
+    assert 2 == shown.code
+    assert "run runs/digits-1 cannot be shown: its report.json is damaged" in shown.err
+    assert 0 == call(capsys, "runs").code
 
 
 def test_texts_of_odd_numbers() -> None:
