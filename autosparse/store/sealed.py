@@ -1,4 +1,4 @@
-"""Sealed JSON: objects that carry the sha256 of their own content, so that no changed byte goes unnoticed."""
+"""Sealed JSON: objects that carry the sha256 of their content, so that no changed byte goes unnoticed."""
 
 from __future__ import annotations
 
