@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from autosparse.core.weights import prunable_weights
-from autosparse.errors import MissingExtra, UsageError
+from autosparse.errors import AutosparseError, MissingExtra, UsageError
 from autosparse.models import Start, build_model, identify_model, models
 from tests.unit.core.conftest import seeded
 
