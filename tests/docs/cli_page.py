@@ -47,6 +47,7 @@ CODES = """\
 | 4 | an artifact or an exported model is damaged |
 | 5 | this machine lacks data, an extra, a device (2 for a saved plan), or room for a file |
 | 6 | another process holds a resource, and `--no-wait` does not wait for it |
+| 70 | an internal error: a bug of autosparse, to be reported |
 | 130 | interrupted by Ctrl-C |
 | 143 | terminated by SIGTERM |
 

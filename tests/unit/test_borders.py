@@ -21,8 +21,9 @@ from autosparse.errors import (
 )
 from autosparse.execute.outcome import failures_of
 from autosparse.foreign_code import foreign_code
-from autosparse.plan.model import Step
+from autosparse.packaged import shipped
 from autosparse.text import size
+from tests.plans import compiled
 
 
 class OddError(BaseException):
@@ -135,17 +136,6 @@ def test_memory_that_ran_out_is_known(error: BaseException, is_it: bool) -> None
     assert is_it == is_out_of_memory(error)
 
 
-def _step() -> Step:
-    step: Step = next(iter(_plan().steps.values()))
-    return step
-
-
-def _plan() -> Any:
-    from tests.plans import compiled
-
-    return compiled(Path(__file__).parents[2] / "specs" / "digits.yaml")
-
-
 @pytest.mark.parametrize(
     ("act", "kind", "message"),
     [
@@ -159,9 +149,9 @@ def test_a_bug_in_a_step_is_no_failure_of_the_step(
     act: Callable[[], object], kind: type[StepError], message: str
 ) -> None:
     """It exits with 70 and asks for a report; both name the step."""
-    step = _step()
+    step = next(iter(compiled(shipped("specs")["digits"]).steps.values()))
     with pytest.raises(kind, match=message) as caught, failures_of(step):
         act()
 
-    assert (step.name, {InternalError: 70, StepError: 1}[kind]) == (caught.value.step, caught.value.exit_code)
+    assert (step.name, kind.exit_code) == (caught.value.step, caught.value.exit_code)
     assert f"step `{step.name}` failed: " in caught.value.message

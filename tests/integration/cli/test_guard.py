@@ -1,4 +1,4 @@
-"""The last guard of the command line: any exception is one line with its remedy, and an exit code for its kind."""
+"""The last guard of the command line: any exception is one line with its remedy, and an exit code."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from autosparse.core.weights import prunable_weights
-from autosparse.errors import MissingExtra, UsageError
+from autosparse.errors import AutosparseError, MissingExtra, UsageError
 from autosparse.models import Start, build_model, identify_model, models
 from tests.unit.core.conftest import seeded
 
@@ -178,3 +178,24 @@ def test_a_file_that_an_option_of_an_own_network_names_is_known_by_its_content(t
     assert first != identified("there", "8")
     assert str(tmp_path) not in str(first)
     assert "'initialization': 'orthogonal'" in str(first)
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ("import sys; sys.exit(0)", 2, r"net.py:\d: calling `net.py:build` failed: SystemExit: 0"),
+        ("raise GeneratorExit", 2, r"net.py:\d: calling `net.py:build` failed: GeneratorExit"),
+        ("raise BaseException('odd')", 2, r"net.py:\d: calling `net.py:build` failed: BaseException: odd"),
+        ("build(s, c)", 2, r"net.py:\d: calling `net.py:build` failed: RecursionError"),
+        ("return nn.Linear(10**6, 10**6)", 3, r"the weights of model `net.py:build` take 3,725.3 GiB"),
+        ("torch.empty(10**14, device='cpu')", 3, "takes more memory than there is: .*DefaultCPUAllocator"),
+        ("raise MemoryError", 3, "takes more memory than there is: MemoryError"),
+    ],
+)
+def test_an_own_network_cannot_end_the_program(tmp_path: Path, line: str, code: int, message: str) -> None:
+    """Its exits are errors of its code; a network above the memory does not fit."""
+    (tmp_path / "net.py").write_text(f"import torch\nfrom torch import nn\ndef build(s, c):\n    {line}\n")
+    with pytest.raises(AutosparseError, match=message) as caught:
+        identify_model(f"{tmp_path / 'net.py'}:build", {}, (1, 8, 8), 10)
+
+    assert code == caught.value.exit_code

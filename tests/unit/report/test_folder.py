@@ -137,3 +137,37 @@ def test_a_report_of_another_version_is_not_damaged(
 
     assert problem in shown.err
     assert "hint: the command that started it writes it again" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "problem"),
+    [
+        ("report.json", "[" * 100_000, "its report.json is damaged"),
+        ("report.json", "[]", "its report.json is damaged"),
+        ("report.json", "\udcff", "its report.json is damaged"),
+        ("report.json", None, "its report.json cannot be read: Is a directory"),
+        ("report.json", "link", "its report.json cannot be read: Too many levels of symbolic links"),
+        ("tags.json", "[" * 100_000, ""),
+        ("plan.json", "[" * 100_000, ""),
+        ("resolved.json", "[" * 100_000, ""),
+    ],
+)
+def test_a_broken_run_breaks_no_other(
+    two: Workspace, capsys: pytest.CaptureFixture[str], file: str, content: str | None, problem: str
+) -> None:
+    """It is listed with the reason, and can be removed; commands about the others go on."""
+    path = two.folder / "runs" / "digits-1" / file
+    path.unlink(missing_ok=True)
+    if content is None:
+        path.mkdir()
+    elif content == "link":
+        path.symlink_to(path.name)
+    else:
+        path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    listed = call(capsys, "runs")
+    about, report, other = (call(capsys, f"{line}") for line in ("runs --json", "report", "report digits-2"))
+
+    assert [0, 0, 0, 0] == [ended.code for ended in (listed, about, report, other)]
+    assert problem in " ".join(listed.out.split())
+    assert 3 == len(about.json["runs"])
+    assert 0 == call(capsys, "runs rm digits-1").code
