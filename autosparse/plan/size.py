@@ -59,11 +59,11 @@ def _parts(spec: Spec) -> Iterator[_Part]:
         yield _Part(seeds * rounds, seeds * rounds * (4 + budgets), numbers, "irp.rounds")
     if spec.learns and not isinstance(spec.scorer, Pretrained):
         sources = len(spec.irp.networks) * len(spec.irp.seeds)
-        numbers = f"{rounds:,} `irp.rounds` x {len(spec.irp.networks):,} networks x {len(spec.irp.seeds):,} `irp.seeds`"
+        numbers = f"{rounds:,} `irp.rounds` x {sources:,} sources (`irp.models` x `irp.seeds`)"
         path = "irp.rounds" if rounds >= sources else "irp.seeds"
         yield _Part(sources * (rounds + 3), sources * 5 * (rounds + 3), numbers, path)
         trials = spec.tuning.trials
         assert isinstance(trials, int), "check_size takes a resolved spec"
         earlier = max(0, trials - spec.tuning.parallel) / 2
-        numbers = f"{trials:,} `tuning.trials`, each of which reads {sources:,} sources and all earlier trials"
+        numbers = f"{trials:,} `tuning.trials`, each of which reads the labels and all earlier trials"
         yield _Part(trials + 2, round(trials * (sources + 3 + earlier)), numbers, "tuning.trials")

@@ -25,9 +25,9 @@ def spec_of(folder: Path, *overrides: str) -> Spec:
     ("overrides", "path", "numbers"),
     [
         ([f"seeds={[*range(1000, 4000)]}"], "seeds", "3,000 `seeds` x 3 budgets x 9 methods and controls"),
-        (["irp.rounds=1000", f"irp.seeds={[*range(100, 200)]}"], "irp.rounds", "1,000 `irp.rounds` x 1 networks x 100"),
+        (["irp.rounds=1000", f"irp.seeds={[*range(100, 200)]}"], "irp.rounds", "1,000 `irp.rounds` x 100 sources"),
         (["irp.rounds=1000", "tuning.trials=100000"], "tuning.trials", "100,000 `tuning.trials`"),
-        (["tuning.trials=3000"], "tuning.trials", "3,000 `tuning.trials`, each of which reads 1 sources"),
+        (["tuning.trials=3000"], "tuning.trials", "3,000 `tuning.trials`, each of which reads"),
     ],
 )
 def test_a_plan_of_too_many_steps_is_refused_before_any_is_made(
