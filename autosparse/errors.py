@@ -123,7 +123,7 @@ class Problem:
     def __str__(self) -> str:
         """Return the sentence behind its position."""
         position = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
-        return f"{shortened(position)}: {self.message}" if position else self.message
+        return f"{position}: {self.message}" if position else self.message
 
 
 _MOST_SHOWN = 100
@@ -146,7 +146,7 @@ class SpecError(UsageError):
         super().__init__(str(first), None if others else first.hint)
         self.hint = first.hint
         self.errors: tuple[Problem, ...] = (first, *others)
-        shown = [(str(error), error.hint) for error in self.errors[:_MOST_SHOWN]]
+        shown = [(shortened(str(error)), error.hint) for error in self.errors[:_MOST_SHOWN]]
         more = len(self.errors) - len(shown)
         self.problems = (*shown, *([(f"and {more} more", None)] if more else []))
 

@@ -101,13 +101,18 @@ def keep_after(total: int, per_round: float, number: int, of: PerRoundOf = "rema
     return round((1 - per_round) ** number * total)
 
 
-def rounds_to(total: int, per_round: float, keep: int, of: PerRoundOf = "remaining") -> int:
+def rounds_to(total: int, per_round: float, keep: int, of: PerRoundOf = "remaining", *, most: float = math.inf) -> int:
     """Return the number of rounds that separate the `keep` longest-surviving weights from the others.
 
-    The first round that leaves at most `keep`; on a linear schedule at most the last round that leaves any.
+    The first round that leaves at most `keep`; on a linear schedule at most the last round that leaves any. The count
+    stops at `most`.
     """
     number = 1
-    while keep_after(total, per_round, number, of) > keep and keep_after(total, per_round, number + 1, of) >= 1:
+    while (
+        number < most
+        and keep_after(total, per_round, number, of) > keep
+        and keep_after(total, per_round, number + 1, of) >= 1
+    ):
         number += 1
     return number
 

@@ -29,6 +29,7 @@ from autosparse.plan.model import Cell, Plan, PlannedBudget
 from autosparse.plan.size import check_size
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
+from autosparse.spec.learning import MOST_ROUNDS
 from autosparse.steps.label import EXAMPLES, IMAGES, ROUNDS
 from autosparse.steps.mask import takes_training
 from autosparse.steps.scorer import read_scorer
@@ -293,7 +294,13 @@ def _oracle_rounds(
     assert isinstance(number, int)
     if build.sources[network["data"]].known and budget.sparsity is not None:
         total = facts_of(build.steps[network["init"]]).total
-        number = rounds_to(total, irp.per_round, keep_count(total, budget.sparsity), irp.per_round_of)
+        keep = keep_count(total, budget.sparsity)
+        number = rounds_to(total, irp.per_round, keep, irp.per_round_of, most=MOST_ROUNDS + 1)
+        if number > MOST_ROUNDS:
+            message = (
+                f"`irp.per_round` {irp.per_round:g} takes more than {MOST_ROUNDS:,} rounds to sparsity {budget.name}"
+            )
+            raise InvalidValue(message, "such as 0.2", "irp.per_round")
     return _rounds(build, spec, network, number, seed, f"{spec.model.short_name}/seed{seed}", purpose)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from autosparse.errors import InvalidValue
 from autosparse.plan.checks import controls_of
-from autosparse.spec import BEST, DENSE, Pretrained, Spec
+from autosparse.spec import BEST, DENSE, Amount, Pretrained, Spec
+from autosparse.spec.learning import MOST_ROUNDS
 
 MOST_STEPS, MOST_INPUTS = 50_000, 2_000_000
 """Numbers of steps and of their inputs, both of which a plan lists one by one: it then takes seconds."""
@@ -37,6 +39,16 @@ def check_size(spec: Spec) -> None:
             )
 
 
+def _own_rounds(spec: Spec, otherwise: int) -> int:
+    # Rounds of IRP on the network to prune: as many as the strictest budget needs, if it is a sparsity.
+    sparsity, removed = (
+        max((one for one in spec.budget if not isinstance(one, Amount)), default=0.0),
+        spec.irp.per_round,
+    )
+    needed = sparsity / removed if spec.irp.per_round_of == "all" else math.log1p(-sparsity) / math.log1p(-removed)
+    return min(MOST_ROUNDS, math.ceil(needed) + 1) if sparsity else otherwise
+
+
 def _parts(spec: Spec) -> Iterator[_Part]:
     seeds, budgets = len(spec.seeds), len(spec.budget)
     controls = [*controls_of(spec)]
@@ -55,15 +67,18 @@ def _parts(spec: Spec) -> Iterator[_Part]:
     rounds = spec.irp.rounds
     assert isinstance(rounds, int), "check_size takes a resolved spec"
     if any(method.needs_rounds for method in methods):
-        numbers = f"{rounds:,} `irp.rounds` x {seeds:,} `seeds`"
-        yield _Part(seeds * rounds, seeds * rounds * (4 + budgets), numbers, "irp.rounds")
+        own = _own_rounds(spec, rounds)
+        numbers = f"{own:,} rounds by `irp.per_round` x {seeds:,} `seeds`"
+        yield _Part(
+            seeds * (own + 1), seeds * own * (4 + budgets), numbers, "seeds" if seeds >= own else "irp.per_round"
+        )
     if spec.learns and not isinstance(spec.scorer, Pretrained):
         sources = len(spec.irp.networks) * len(spec.irp.seeds)
-        numbers = f"{rounds:,} `irp.rounds` x {len(spec.irp.networks):,} networks x {len(spec.irp.seeds):,} `irp.seeds`"
+        numbers = f"{rounds:,} `irp.rounds` x {sources:,} sources (`irp.models` x `irp.seeds`)"
         path = "irp.rounds" if rounds >= sources else "irp.seeds"
         yield _Part(sources * (rounds + 3), sources * 5 * (rounds + 3), numbers, path)
         trials = spec.tuning.trials
         assert isinstance(trials, int), "check_size takes a resolved spec"
         earlier = max(0, trials - spec.tuning.parallel) / 2
-        numbers = f"{trials:,} `tuning.trials`, each of which reads {sources:,} sources and all earlier trials"
+        numbers = f"{trials:,} `tuning.trials`, each of which reads the labels and all earlier trials"
         yield _Part(trials + 2, round(trials * (sources + 3 + earlier)), numbers, "tuning.trials")

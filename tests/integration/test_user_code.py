@@ -197,7 +197,7 @@ def test_data_that_do_not_work(here: Workspace, capsys: pytest.CaptureFixture[st
         ("model=nowhere.py:build", "there is no file {folder}/nowhere.py\nhint: a file is named relative to the spec"),
         ("model=nowhere_at_all.nets:build", "there is no Python module `nowhere_at_all`"),
         ("model=own_pack.nowhere:build", "there is no Python module `own_pack.nowhere`"),
-        ("model=sys:exit", "there is no Python module `sys`"),
+        ("model=sys:exit", "`sys` is a module of Python"),
         ("model.widht=3", "got an unexpected keyword argument 'widht'\nhint: did you mean `width`?"),
         ("model.initialization=kaiming", "model.initialization"),
         ("dataset.count=0", "gives no training images"),

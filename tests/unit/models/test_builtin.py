@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from autosparse.core.allocation import macs
 from autosparse.core.weights import Layer, describe_layers, prunable_weights, total_of
 from autosparse.models import models
+from autosparse.spec.choices import ModelChoice
 from tests.unit.core.conftest import seeded
 
 SHAPES = [(3, 32, 32), (1, 8, 8)]
@@ -186,3 +189,19 @@ def test_mlp_widths() -> None:
 
     assert [(300, 784), (100, 300), (10, 100)] == [tuple(weight.shape) for weight in default.values()]
     assert [(6, 24), (5, 6)] == [tuple(weight.shape) for weight in other.values()]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"name": "wide_resnet", "depth": 9994},
+        {"name": "resnet8", "width": 10**400},
+        {"name": "vgg", "stages": ((1,) * 101,)},
+        {"name": "mlp", "widths": (1,) * 1001},
+        {"name": "mlp", "widths": (2**30,)},
+    ],
+)
+def test_options_have_an_upper_limit(options: dict[str, Any]) -> None:
+    """A network that no machine builds is refused by its numbers, in specs and in cards."""
+    with pytest.raises(ValidationError):
+        TypeAdapter(ModelChoice).validate_python(options)

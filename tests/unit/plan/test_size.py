@@ -17,7 +17,7 @@ from autosparse.spec import Spec, load_spec, resolve
 def spec_of(folder: Path, *overrides: str) -> Spec:
     """Return a resolved spec of digits with overrides."""
     path = folder / "digits.yaml"
-    path.write_text("{version: 1, model: lenet, dataset: digits, irp: {rounds: 2}, tuning: {trials: 3}}")
+    path.write_text("{version: 1, model: lenet, dataset: digits, irp: {rounds: 3}, tuning: {trials: 3}}")
     return resolve(load_spec(path, overrides=overrides).spec, this_machine())
 
 
@@ -25,9 +25,9 @@ def spec_of(folder: Path, *overrides: str) -> Spec:
     ("overrides", "path", "numbers"),
     [
         ([f"seeds={[*range(1000, 4000)]}"], "seeds", "3,000 `seeds` x 3 budgets x 9 methods and controls"),
-        (["irp.rounds=1000", f"irp.seeds={[*range(100, 200)]}"], "irp.rounds", "1,000 `irp.rounds` x 1 networks x 100"),
+        (["irp.rounds=1000", f"irp.seeds={[*range(100, 200)]}"], "irp.rounds", "1,000 `irp.rounds` x 100 sources"),
         (["irp.rounds=1000", "tuning.trials=100000"], "tuning.trials", "100,000 `tuning.trials`"),
-        (["tuning.trials=3000"], "tuning.trials", "3,000 `tuning.trials`, each of which reads 1 sources"),
+        (["tuning.trials=3000"], "tuning.trials", "3,000 `tuning.trials`, each of which reads"),
     ],
 )
 def test_a_plan_of_too_many_steps_is_refused_before_any_is_made(
@@ -49,7 +49,7 @@ def test_a_plan_of_too_many_steps_is_refused_before_any_is_made(
     [
         [],
         ["seeds=[0,1,2]", "budget=[0.9,0.99]", "sanity={seeds: 3}"],
-        ["compare=[oracle, snip]", "irp.rounds=20", "irp.seeds=[100,101]"],
+        ["compare=[irp, snip]", "irp.rounds=20", "irp.seeds=[100,101]"],
         ["tuning.trials=40", "tuning.parallel=4", "irp.models=[lenet, mlp]"],
     ],
 )
@@ -62,3 +62,14 @@ def test_the_count_is_close_to_the_plan(tmp_path: Path, overrides: list[str]) ->
 
     assert len(steps) <= sum(part.steps for part in parts) + 4 <= 2 * len(steps)
     assert inputs <= sum(part.inputs for part in parts) + 20 <= 3 * inputs
+
+
+def test_rounds_of_the_oracle_have_a_limit(tmp_path: Path) -> None:
+    """Their number follows from the share that a round removes."""
+    overrides = ["compare=[irp]", "irp.per_round=1e-9", "irp.rounds=3", "scorer={pretrained: cifar-v1}"]
+    spec = spec_of(tmp_path, *overrides)
+
+    with pytest.raises(InvalidValue, match="takes more than 1,000 rounds to sparsity") as caught:
+        compile_plan(spec, "digits")
+
+    assert "irp.per_round" == caught.value.path
