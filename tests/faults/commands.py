@@ -36,6 +36,11 @@ class Command:
     once: bool = False
     """whether a rerun refuses to replace the result"""
 
+    @property
+    def name(self) -> str:
+        """Line and state, which no two commands share."""
+        return f"{self.line} from {self.start} without {self.without}"
+
     def prepare(self, world: World) -> None:
         """Restore the state that the command starts from."""
         world.restore(self.start)
@@ -122,12 +127,12 @@ class References:
 
     def result(self, command: Command) -> Any:
         """Return the result of a command in an undamaged world."""
-        if command.result and command.line not in self._results:
+        if command.result and command.name not in self._results:
             command.prepare(self.world)
             ended = command.run(self.world)
             assert ended.code == 0, ended.err
-            self._results[command.line] = command.result(parsed(ended.out))
-        return self._results.get(command.line)
+            self._results[command.name] = command.result(parsed(ended.out))
+        return self._results.get(command.name)
 
     def problem(self, command: Command, ended: Ended, *, must: bool = False) -> str:
         """Return the fault in the end of a command: another result, more than one line, and, with `must`, any error."""
@@ -150,7 +155,7 @@ class References:
 
     def of_listing(self, command: Command, actual: set[str], *, aged: Callable[[], set[str]] | None = None) -> str:
         """Return the files that a command left, or that it lacks, against an undisturbed one followed by a rerun."""
-        name = f"{command.line} {aged is not None}"
+        name = f"{command.name} {aged is not None}"
         if name not in self._listings:
             kept = self.world.base / "kept"
             self.world.folder.rename(kept)
