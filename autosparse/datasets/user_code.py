@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from autosparse.datasets._base import MOST_CLASSES, Array, Pool, Split, datasets
@@ -158,35 +158,48 @@ def user_code(name: str, **options: Any) -> Pool:
     """
     identity = identity_of(name, options)
     store, memory = Store.default(), f"dataset-{digest({**identity, 'facts': 2})}"  # version of the stored facts
-    if (facts := store.recall(memory)) is None:
+    facts: _Facts | None = store.recall(memory, _Facts)
+    if facts is None:
         facts = _facts(*_load(name, options))
-        store.remember(memory, facts)
+        store.remember(memory, asdict(facts))
 
     def load(size: int | None) -> dict[str, Split]:
         parts, _ = _load(name, options)
         return {purpose: array_split((part.pixels, part.labels), size) for purpose, part in parts.items()}
 
     return Pool(
-        identity={**identity, **facts["identity"]},
-        shape=tuple(facts["shape"]),
-        classes=tuple(facts["classes"]),
-        images=Counter(facts["images"]),
+        identity={**identity, **facts.identity},
+        shape=facts.shape,
+        classes=facts.classes,
+        images=Counter(facts.images),
         load=load,
-        reading=facts["reading"],
-        warnings=tuple(facts["warnings"]),
+        reading=facts.reading,
+        warnings=facts.warnings,
     )
 
 
-def _facts(parts: Mapping[str, Labelled], classes: Classes) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Facts:
+    # Remembered about the images that a factory returned.
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    images: dict[str, int]
+    identity: dict[str, Any]
+    reading: str
+    warnings: tuple[str, ...]
+
+
+def _facts(parts: Mapping[str, Labelled], classes: Classes) -> _Facts:
     train = parts["train"]
-    return {
-        "shape": [train.pixels.shape[at] for at in (3, 1, 2)],
-        "classes": classes.names,
-        "images": {purpose: len(part.labels) for purpose, part in parts.items()},
-        "identity": classes.identity,
-        "reading": train.reading,
-        "warnings": classes.warnings,
-    }
+    channels, height, width = (train.pixels.shape[at] for at in (3, 1, 2))
+    return _Facts(
+        shape=(channels, height, width),
+        classes=tuple(classes.names),
+        images={purpose: len(part.labels) for purpose, part in parts.items()},
+        identity=dict(classes.identity),
+        reading=train.reading,
+        warnings=classes.warnings,
+    )
 
 
 def _load(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Labelled], Classes]:

@@ -109,11 +109,12 @@ def network_facts(
     known = identity_of(identity, shape, classes)
     store = Store.default()
     memory = f"network-{known}"
-    remembered = bundled_facts().get(known) or store.recall(memory)
-    try:
-        return _read(known, remembered)
-    except (TypeError, KeyError):  # no stored facts, or those of another release
-        pass
+    if bundled := bundled_facts().get(known):
+        layers = tuple(LayerFacts(**layer) for layer in bundled["layers"])
+        return NetworkFacts(**{**bundled, "identity": known, "layers": layers})
+    remembered: NetworkFacts | None = store.recall(memory, NetworkFacts)
+    if remembered and remembered.identity == known:
+        return remembered
     facts = trace_network(known, name, options, shape, classes)
     store.note(memory, asdict(facts))
     return facts
@@ -175,11 +176,6 @@ def _nothing_drawn() -> AbstractContextManager[object]:
     return Undrawn()
 
 
-def _read(identity: str, remembered: Any) -> NetworkFacts:
-    layers = tuple(LayerFacts(**layer) for layer in remembered["layers"])
-    return NetworkFacts(**{**remembered, "identity": identity, "layers": layers})
-
-
 def _trace(identity: str, network: Any, shape: Shape) -> NetworkFacts:
     parameter = next(network.parameters())
     images = torch.zeros((_IMAGES, *shape), device=parameter.device)
@@ -227,8 +223,8 @@ def structure_of(
     """Return a network's state digest, remembered by `identity`. Raises UsageError for wrong images or logits."""
     memory = f"structure-{digest([identity, list(shape), classes])}"
     store = Store.default()
-    if (known := store.recall(memory)) is not None:
-        return str(known)
+    if (known := store.recall(memory, str)) is not None:
+        return known  # type: ignore[no-any-return]
     with seeded(0):
         if device != "meta":
             _refuse_large(label, build)

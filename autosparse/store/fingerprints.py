@@ -7,7 +7,9 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+from pydantic import Field
 
 from autosparse.errors import MissingData
 from autosparse.store.files import file_digest
@@ -15,6 +17,7 @@ from autosparse.store.local import Store
 from autosparse.text import listed
 
 Result = TypeVar("Result")
+_Known = tuple[int, int, int, Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]]  # size, times, sha256
 _SHOWN = 50  # files that an error names
 
 
@@ -34,10 +37,10 @@ def contents(folder: Path, files: Iterable[Path], *, threads: int = 1) -> dict[P
     """
     store = Store.default()
     memory = f"contents-{hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()}"
-    known = store.recall(memory) or {}
+    known = store.recall(memory, dict[str, _Known]) or {}
     names = {path: name_in(folder, path) for path in files}
     marks: dict[Path, list[int]] = _read(names, _mark, map)
-    digests = {path: known[name][-1] for path, name in names.items() if known.get(name, [])[:-1] == marks[path]}
+    digests = {path: known[name][-1] for path, name in names.items() if [*known.get(name, ())][:-1] == marks[path]}
     changed = [path for path in names if path not in digests]
     with ThreadPoolExecutor(threads) as pool:  # hashing releases the GIL
         digests |= _read(changed, file_digest, pool.map)

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
-from autosparse.borders import expand
+from autosparse.borders import expand, first_line
 from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
 from autosparse.regular_file import read_regular
 from autosparse.store.artifact import Artifact, Draft
@@ -479,22 +480,23 @@ class Store:
         with suppress(MissingRequirement):
             self.remember(name, value)
 
-    def recall(self, name: str) -> Any:
+    def recall(self, name: str, form: Any = Any) -> Any:
         """Return a remembered value; log a warning for one that is damaged.
 
         Args:
             name: Name of the value.
+            form: Type that pydantic validates and returns, such as a frozen dataclass.
 
         Returns:
-            The JSON value, or None if there is none or it is damaged.
+            The value, or None if there is none, or if it is damaged or of another form.
         """
         path = self.root / "memory" / f"{name}.json"
         try:
-            return read_memory(path)
+            return TypeAdapter(form).validate_python(read_memory(path))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
-            _LOG.warning("%s is damaged: %s; it is ignored, and made again where it is needed", path, error)
+            _LOG.warning("%s is damaged: %s; it is ignored, and made again where it is needed", path, first_line(error))
             return None
 
     def _folder(self, operation: str, key: str) -> Path:
