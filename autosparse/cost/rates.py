@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -149,7 +150,7 @@ class MachineRates:
             self.machine  # noqa: B018 -- the first probe times the import of torch
             if kernels == "compiled":
                 self.say(f"compiling {label(network.name)} to measure torch.compile, once: about a minute")
-            with foreign_code(f"measuring `{label(network.name)}`"):
+            with redirect_stdout(sys.stderr), foreign_code(f"measuring `{label(network.name)}`"):
                 return self.backend.run(lambda placement: measure(network, batch, precision, kernels, placement))
 
         units = {"dense": (), "sparse": ("sparse",), "compiled": ("compiled", "compiling")}[kernels]

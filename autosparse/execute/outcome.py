@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,8 @@ from autosparse.store import FREE_SPACE, Store, digest, is_full, open_index
 def failures_of(step: Step) -> Iterator[None]:
     """Mark every error of a step's function with the step, and turn foreign exceptions into StepError.
 
+    What the function prints goes to stderr: stdout is for results.
+
     Raises other errors of the program unchanged, such as missing data: they concern more than this step.
     """
 
@@ -44,7 +47,7 @@ def failures_of(step: Step) -> Iterator[None]:
         return _failed(step, StepError, f"{f'{location}: ' if location else ''}{in_short(error)}", hint)
 
     try:
-        with border(refuse):
+        with redirect_stdout(sys.stderr), border(refuse):
             yield
     except StepError as error:
         if error.step:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -245,7 +245,7 @@ def structure_of(
 def fits(label: str, shape: Shape) -> Iterator[None]:
     """Turn any error of a library's network on images of `shape` into a UsageError that names the shape.
 
-    Out of memory, it becomes a FitError.
+    Out of memory, it becomes a FitError. Output of the network goes to stderr: stdout is for results.
     """
     size = " x ".join(map(str, shape))
 
@@ -257,7 +257,7 @@ def fits(label: str, shape: Shape) -> Iterator[None]:
             "give the images' size as its option (`image_size`, `img_size`), or scale them: `dataset.size: 224`",
         )
 
-    with border(refuse):
+    with redirect_stdout(sys.stderr), border(refuse):
         yield
 
 
