@@ -6,10 +6,14 @@ Every refusal is an OSError, as for a file that cannot be read.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 from io import BufferedReader
 from pathlib import Path
+
+LARGEST_NOTE, LARGEST_MEMORY, LARGEST_IMAGE = 2**26, 2**30, 2**30
+"""Most bytes of a descriptor, report or other small document, of a remembered value or the index, of an image file."""
 
 
 class NotRegularError(OSError):
@@ -29,9 +33,11 @@ def open_regular(path: str | Path) -> BufferedReader:
     return open(path, "rb", opener=_opened)
 
 
-def read_regular(path: str | Path) -> bytes:
-    """Return the bytes of a regular file. Raises OSError for anything else, without waiting for it."""
+def read_regular(path: str | Path, *, most: float = math.inf) -> bytes:
+    """Return the bytes of a regular file. Raises OSError for anything else, and for more than `most` bytes, at once."""
     with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
         return file.read()
 
 

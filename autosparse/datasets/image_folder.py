@@ -18,7 +18,7 @@ from autosparse.datasets.labels import class_name
 from autosparse.errors import MissingData, UsageError
 from autosparse.lazy_torch import numpy
 from autosparse.registry import FilePath
-from autosparse.regular_file import read_regular
+from autosparse.regular_file import LARGEST_IMAGE, read_regular
 from autosparse.store import contents, digest, name_in
 from autosparse.text import listed
 
@@ -66,7 +66,7 @@ def image_folder(
 
     return Pool(
         identity={"name": "image_folder", "sha256": digest(by_class), "channels": channels},
-        shape=shape_of(((str(path), read_regular(path)) for path in training), channels),
+        shape=shape_of(((str(path), read_regular(path, most=LARGEST_IMAGE)) for path in training), channels),
         classes=classes,
         images=Counter({purpose: sum(map(len, files.values())) for purpose, files in parts.items()}),
         load=load,
@@ -82,7 +82,7 @@ def files_split(files: Mapping[str, Sequence[Path]], channels: int, size: int | 
 
     def encoded(number: int) -> tuple[str, bytes]:
         try:
-            return str(paths[number]), read_regular(paths[number])
+            return str(paths[number]), read_regular(paths[number], most=LARGEST_IMAGE)
         except OSError as error:
             raise MissingData(f"{paths[number]} cannot be read: {error.strerror}") from error
 

@@ -21,7 +21,7 @@ from autosparse.datasets.labels import IMAGE, LABEL, Classes, classes_of, featur
 from autosparse.errors import MissingData, UsageError
 from autosparse.lazy_torch import numpy
 from autosparse.registry import FilePath
-from autosparse.regular_file import read_regular
+from autosparse.regular_file import LARGEST_IMAGE, read_regular
 from autosparse.store import contents, digest
 from autosparse.text import listed
 
@@ -279,7 +279,7 @@ def _bytes(value: Any, file: Path) -> bytes:
     if isinstance(value, dict) and value["bytes"] is None and value.get("path"):
         path = _path(file, value["path"])
         try:
-            return read_regular(path)
+            return read_regular(path, most=LARGEST_IMAGE)
         except OSError as error:
             raise MissingData(f"{path} cannot be read: {error.strerror}") from error
     data = value["bytes"] if isinstance(value, dict) else value

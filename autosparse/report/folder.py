@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from autosparse.errors import Busy, MissingRequirement, UsageError
-from autosparse.regular_file import read_regular
+from autosparse.regular_file import LARGEST_NOTE, read_regular
 from autosparse.report.cells import columns_of, rows_of
 from autosparse.report.finished import Finished
 from autosparse.report.schema import SCHEMA_VERSION, Report
@@ -72,7 +72,7 @@ def open_folder(
     name = re.sub(r"[/\\\0]", "_", name)
     with writing(out or RUNS, _ANOTHER):
         if spec is not None and spec.is_file():  # a pipe can be read only once
-            files[_SPEC] = read_regular(spec)
+            files[_SPEC] = read_regular(spec, most=LARGEST_NOTE)
         if out is None:
             return _numbered_folder(name, digest, files)
         if not _is_folder_of(out, digest, files):
@@ -256,7 +256,7 @@ def _digest_of(folder: Path) -> str | None:
 def _read_report(path: Path) -> tuple[Report | None, str]:
     # The report, or the reason why there is none.
     try:
-        value = unseal(read_regular(path))
+        value = unseal(read_regular(path, most=LARGEST_NOTE))
     except OSError as error:
         return None, f"its {_REPORT} cannot be read: {error.strerror}"
     except ValueError as error:
@@ -292,14 +292,14 @@ def _numbered(name: str) -> dict[int, Path]:
 def _load(path: Path) -> dict[str, Any] | None:
     # None for a missing or a damaged file.
     try:
-        return unseal(read_regular(path))
+        return unseal(read_regular(path, most=LARGEST_NOTE))
     except (OSError, ValueError):
         return None
 
 
 def _text(path: Path) -> str:
     try:
-        return read_regular(path).decode("utf-8", errors="replace")
+        return read_regular(path, most=LARGEST_NOTE).decode("utf-8", errors="replace")
     except OSError:
         return ""
 

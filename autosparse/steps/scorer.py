@@ -20,7 +20,7 @@ from autosparse.errors import Diverged, StepError, UsageError
 from autosparse.lazy_torch import torch
 from autosparse.pretrained import locate_scorer, pretrained_scorers
 from autosparse.registry import suggestion
-from autosparse.regular_file import read_regular
+from autosparse.regular_file import LARGEST_MEMORY, LARGEST_NOTE, read_regular
 from autosparse.steps._base import Content, Context, Count, KeyedChoice, StateResult, check_options, finite, operations
 from autosparse.steps.context import choose, generator, not_finite
 from autosparse.steps.label import ROUNDS, LabelResult, example_bytes
@@ -172,7 +172,7 @@ def pretrained(context: Context, *, scorer: dict[str, Any]) -> None:
 def read_state(folder: str | Path) -> Tensors:
     """Load the tensors of a scorer's folder. Raises StepError for damaged or non-finite ones."""
     try:
-        state = load_tensors(read_regular(locate_scorer(folder) / STATE))
+        state = load_tensors(read_regular(locate_scorer(folder) / STATE, most=LARGEST_MEMORY))
     except (ValueError, KeyError, TypeError) as error:
         raise StepError(f"scorer {folder} is damaged: {STATE}: {error}") from error
     if broken := not_finite(state):
@@ -222,7 +222,7 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
 def _about(path: Path, folder: str | Path) -> dict[str, Any]:
     damaged = "copy it again from the run that left it: the `scorer` folder of a run, not an artifact of the cache"
     try:
-        about = unseal(read_regular(path / ABOUT))
+        about = unseal(read_regular(path / ABOUT, most=LARGEST_NOTE))
         if wrong := [name for name, kind in _KINDS.items() if not isinstance(about.get(name), kind)]:
             raise ValueError(f"it has no valid `{wrong[0]}`")
         same = file_digest(path / STATE) == about["sha256"]

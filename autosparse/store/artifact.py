@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -60,9 +61,11 @@ class Artifact:
             DamagedArtifact: If the file is missing or differs from its published digest.
         """
         try:
-            data = read_regular(self._path(name))
+            data = read_regular(self._path(name), most=self.files.get(name, {}).get("bytes", 0))
         except OSError as error:
-            raise self._damaged(f"{name} cannot be read ({error.strerror})") from error
+            is_larger = error.errno == errno.EFBIG
+            problem = "differs from the published file" if is_larger else f"cannot be read ({error.strerror})"
+            raise self._damaged(f"{name} {problem}") from error
         expected = self.files.get(name, {}).get("sha256")
         if hashlib.sha256(data).hexdigest() != expected:
             raise self._damaged(f"{name} differs from the published file")

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter
 
 from autosparse.borders import expand, first_line
 from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
-from autosparse.regular_file import read_regular
+from autosparse.regular_file import LARGEST_MEMORY, LARGEST_NOTE, read_regular
 from autosparse.store.artifact import Artifact, Draft
 from autosparse.store.descriptor import DESCRIPTOR, EMPTY, read_descriptor, read_foreign, size_of
 from autosparse.store.files import check_room, drafted, flush, writing
@@ -155,7 +155,7 @@ class Store:
             if artifact is not None:
                 return artifact
         try:
-            descriptor = read_descriptor(read_regular(folder / DESCRIPTOR), operation, key)
+            descriptor = read_descriptor(read_regular(folder / DESCRIPTOR, most=LARGEST_NOTE), operation, key)
         except (OSError, DamagedArtifact) as error:
             raise DamagedArtifact(key, f"artifact {folder} is damaged: {DESCRIPTOR}: {error}") from error
         return Artifact(folder, key, descriptor)
@@ -218,7 +218,10 @@ class Store:
         with remote.reading(operation, key) as (descriptor, download):
             parsed = read_foreign(descriptor, operation, key)
             with suppress(OSError, DamagedArtifact):
-                if read_descriptor(read_regular(target / DESCRIPTOR), operation, key)["files"] == parsed["files"]:
+                if (
+                    read_descriptor(read_regular(target / DESCRIPTOR, most=LARGEST_NOTE), operation, key)["files"]
+                    == parsed["files"]
+                ):
                     return Artifact(target, key, parsed)
             remote.check_sizes(parsed["files"].values())
             check_room(self.root, size_of(parsed))
@@ -505,7 +508,7 @@ class Store:
 
 def read_memory(path: Path) -> Any:
     """Return the value in a file of a store's memory. Raises ValueError for a damaged one, OSError without one."""
-    note = unseal(read_regular(path))
+    note = unseal(read_regular(path, most=LARGEST_MEMORY))
     if note.keys() != {"name", "value"} or f"{note['name']}.json" != path.name:
         raise ValueError("it holds a value of another name")
     return note["value"]

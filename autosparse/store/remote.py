@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from autosparse.borders import expand
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
-from autosparse.regular_file import NotRegularError, open_regular, read_regular
+from autosparse.regular_file import LARGEST_NOTE, NotRegularError, open_regular, read_regular
 from autosparse.store.archive import check_archive
 from autosparse.store.artifact import Artifact
 from autosparse.store.descriptor import DESCRIPTOR, read_descriptor, read_foreign
@@ -37,7 +37,6 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::.*://)")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _ATTEMPTS, _PAUSE = 3, 0.3  # attempts; seconds before the second one, doubled for each next one
 _AT_ONCE = 16  # parallel requests
-_LARGEST_NOTE = 64 * 2**20  # bytes of a descriptor or a run's record: 100,000 inputs take 10 MB
 _PART = 2**20  # bytes read at a time
 
 
@@ -98,7 +97,10 @@ class Remote:
 
     def push(self, artifact: Artifact, *, replace: bool = False) -> bool:
         """Publish an artifact; return False if one exists, which stays unless it is damaged or `replace`d."""
-        operation, data = artifact.descriptor["operation"], read_regular(artifact.folder / DESCRIPTOR)
+        operation, data = (
+            artifact.descriptor["operation"],
+            read_regular(artifact.folder / DESCRIPTOR, most=LARGEST_NOTE),
+        )
         path = self._descriptor(operation, artifact.key)
         with self._reached("written"):
             for name, about in artifact.files.items():
@@ -176,7 +178,7 @@ class Remote:
 
     def _content(self, path: str) -> bytes:
         # Of a descriptor or a run's record.
-        return b"".join(self._patiently(lambda: [*self._parts(path, _LARGEST_NOTE)]))
+        return b"".join(self._patiently(lambda: [*self._parts(path, LARGEST_NOTE)]))
 
     def _parts(self, path: str, most: int) -> Iterator[bytes]:
         # Parts of a file, read up to `most` bytes, whatever the file holds.
