@@ -455,7 +455,7 @@ def test_a_descriptor_without_end_is_no_artifact(tmp_path: Path, url: str, monke
     store_at(tmp_path / "a", url).share("mask", KEY)
     remote = Remote(url)
     remote._files.pipe_file(remote._descriptor("mask", KEY[::-1]), b" " * 10_000)
-    monkeypatch.setattr(module, "_LARGEST_NOTE", 9_000)
+    monkeypatch.setattr(module, "LARGEST_NOTE", 9_000)
 
     assert [KEY] == [key for (_, key), _ in remote.artifacts()]
     with pytest.raises(DamagedArtifact, match="larger than it may be"):
