@@ -30,7 +30,14 @@ _VALUE = re.compile(r"\S{301,}|`[^`]{299,}`|'[^']{299,}'|\"[^\"]{299,}\"")
 
 
 def shortened(text: str) -> str:
-    """Return a message of at most 2,000 characters and 300 a value, such as a quoted one; it counts those left out."""
+    """Return a message of at most 2,000 characters and 300 a value, such as a quoted one; it counts those left out.
+
+    Args:
+        text: Message of any length.
+
+    Returns:
+        The message, cut.
+    """
     return _cut(_VALUE.sub(lambda value: _cut(value[0], _LONGEST_VALUE), text), _LONGEST)
 
 

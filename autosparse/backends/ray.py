@@ -22,7 +22,7 @@ from autosparse.backends.limits import Limits, this_process
 from autosparse.backends.machine import Placement
 from autosparse.borders import optional
 from autosparse.errors import AutosparseError, FitError, MissingRequirement, StepError, UsageError
-from autosparse.foreign_code import internal
+from autosparse.foreign_code import internal, is_ours
 
 _LEAST_OBJECTS = 80 * 2**20  # bytes of objects, of which Ray requires 75 MiB
 _AGAIN = 10  # retries of a step after a node or process failure
@@ -300,7 +300,7 @@ def act(work: RunStep, name: str, board: Any) -> list[Event | Raised]:
     except AutosparseError as error:
         ended.append(Raised(error))
     except Exception as error:
-        ended.append(Raised(internal(error, name)))
+        ended.append(Raised(internal(error, name) if is_ours(error) else _broken(name, error)))
     return ended
 
 

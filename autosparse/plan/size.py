@@ -67,10 +67,10 @@ def _parts(spec: Spec) -> Iterator[_Part]:
     rounds = spec.irp.rounds
     assert isinstance(rounds, int), "check_size takes a resolved spec"
     if any(method.needs_rounds for method in methods):
-        own = _own_rounds(spec, rounds)
-        numbers = f"{own:,} rounds by `irp.per_round` x {seeds:,} `seeds`"
+        count = _own_rounds(spec, rounds)
+        numbers = f"{count:,} rounds by `irp.per_round` x {seeds:,} `seeds`"
         yield _Part(
-            seeds * (own + 1), seeds * own * (4 + budgets), numbers, "seeds" if seeds >= own else "irp.per_round"
+            seeds * (count + 1), seeds * count * (4 + budgets), numbers, "seeds" if seeds >= count else "irp.per_round"
         )
     if spec.learns and not isinstance(spec.scorer, Pretrained):
         sources = len(spec.irp.networks) * len(spec.irp.seeds)

@@ -259,8 +259,8 @@ def _read_report(path: Path) -> tuple[Report | None, str]:
         value = unseal(read_regular(path, most=LARGEST_NOTE))
     except OSError as error:
         return None, f"its {_REPORT} cannot be read: {error.strerror}"
-    except ValueError as error:
-        return None, f"its {_REPORT} is damaged: {error}"
+    except ValueError:
+        return None, f"its {_REPORT} is damaged"
     other = f"its {_REPORT} was written by another version of autosparse"
     version = value.get("schema_version")
     if isinstance(version, int) and version != SCHEMA_VERSION:

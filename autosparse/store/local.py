@@ -507,7 +507,18 @@ class Store:
 
 
 def read_memory(path: Path) -> Any:
-    """Return the value in a file of a store's memory. Raises ValueError for a damaged one, OSError without one."""
+    """Return the value in a file of a store's memory.
+
+    Args:
+        path: File of the value.
+
+    Returns:
+        The JSON value.
+
+    Raises:
+        ValueError: If the file is damaged.
+        OSError: If it cannot be read.
+    """
     note = unseal(read_regular(path, most=LARGEST_MEMORY))
     if note.keys() != {"name", "value"} or f"{note['name']}.json" != path.name:
         raise ValueError("it holds a value of another name")

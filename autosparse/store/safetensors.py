@@ -103,8 +103,8 @@ def _header(file: BinaryIO, size: int) -> dict[str, _Entry]:
             raise ValueError(f"the bytes of `{name}` do not follow those before")
         end = entry.stop
     if end > size:
-        taken, there = end - begin, size - begin
-        raise ValueError(f"the file is cut off: its tensors take {taken:,} bytes, of which the file has {there:,}")
+        needed, there = end - begin, size - begin
+        raise ValueError(f"the file is cut off: its tensors take {needed:,} bytes, of which the file has {there:,}")
     if end < size:
         raise ValueError(f"the file has {size - end:,} bytes after its tensors")
     return entries

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from autosparse.report.folder import (
 from autosparse.steps.study import Trial, export_study
 from autosparse.store import Remote, Store
 from autosparse.store.files import drafted_folder, held, key_of, scratch, sweep
+from autosparse.store.sealed import seal
 from tests.conftest import Ended, Workspace, call
 from tests.faults.kills import every_kill
 
@@ -71,7 +71,7 @@ def test_a_run_folder_appears_whole(out: str | None, before: str) -> None:
         if before in ("mkdir", "plan"):
             Path("out").mkdir()
         if before == "plan":
-            Path("out/plan.json").write_text(json.dumps({"kind": "autosparse run", "digest": "1"}))
+            Path("out/plan.json").write_bytes(seal({"kind": "autosparse run", "digest": "1"}))
 
     killed = 0
     prepare()

@@ -124,7 +124,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_only_errors_of_ours_leave_the_loader(
     folder: Path, data: bytes, overrides: list[str], budget: list[str]
 ) -> None:
-    """Of any bytes in the file and any text in the options; what is accepted is accepted again as plain data."""
+    """Of any bytes in the file and any text in the options; an accepted spec is accepted again as plain data."""
     path = folder / "fuzzed.yaml"
     path.write_bytes(data)
     try:

@@ -83,7 +83,7 @@ class World:
         shutil.copytree(self.base / name, self.folder, symlinks=True)
 
     def run(self, *arguments: str, hooks: Sequence[Hook] = ()) -> Ended:
-        """Run a command in a process of its own; one that hangs is killed by SIGALRM."""
+        """Run a command in a new process; one that hangs is killed by SIGALRM."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AUTOSPARSE_")}
         environment = {**kept, "AUTOSPARSE_CACHE_DIR": str(self.cache), "NO_COLOR": "1", "COLUMNS": "100"}
         with tempfile.TemporaryDirectory() as folder:

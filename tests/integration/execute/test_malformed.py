@@ -17,6 +17,7 @@ from autosparse.plan.model import Plan
 from autosparse.report.finished import Finished
 from autosparse.steps import Context, check, operations
 from autosparse.store import Remote, Store
+from autosparse.store.sealed import seal, unseal
 from tests.conftest import SMALL, Ended, Workspace
 from tests.integration.execute.test_failures import Toy, broken, run, toys
 
@@ -39,7 +40,7 @@ CONTENTS = {
 def malform(folder: Path, files: Mapping[str, bytes | None]) -> None:
     """Give an artifact other files under right digests; None leaves one out."""
     path = folder / "artifact.json"
-    descriptor = json.loads(path.read_text())
+    descriptor = unseal(path.read_bytes())
     for name, content in files.items():
         if content is None:
             del descriptor["files"][name]
@@ -47,7 +48,7 @@ def malform(folder: Path, files: Mapping[str, bytes | None]) -> None:
             about = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
             descriptor["files"][name] = about
             (folder / name).write_bytes(content)
-    path.write_text(json.dumps(descriptor))
+    path.write_bytes(seal(descriptor))
 
 
 def folder_of(plan: Plan, store: Store, name: str) -> Path:

@@ -329,7 +329,7 @@ NULLABLE = {"overlap", "validation_accuracy", "paths", "paths_through"}
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_file_more_or_less_is_damaged(name: str, tmp_path: Path) -> None:
-    """Every file that the step writes is there, and no other; also one that the descriptor does not list."""
+    """The artifact has every file that the step writes, and no other; also one that the descriptor does not list."""
     one = SAMPLES[name]
     intact = publish(tmp_path, one, {})
     changes: list[dict[str, bytes | None]] = [{"odd.json": b"{}"}]

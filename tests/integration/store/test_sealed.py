@@ -21,19 +21,20 @@ def test_a_damaged_network_moves_no_budget(here: Workspace, capsys: pytest.Captu
     """With another number of parameters than the network has, the same budget keeps the same weights."""
     line = "plan small.yaml --budget parameters=2k --json"
     before = call(capsys, line)
-    (path,) = (here.cache / "memory").glob("network-*.json")
-    whole = path.read_bytes()
-    number = Store(here.cache).recall(path.stem)["parameters"]
-    path.write_bytes(whole.replace(f'"parameters":{number}'.encode(), f'"parameters":{damaged}'.encode()))
+    whole = {path: path.read_bytes() for path in (here.cache / "memory").glob("network-*.json")}
+    for path, content in whole.items():
+        number = Store(here.cache).recall(path.stem)["parameters"]
+        path.write_bytes(content.replace(f'"parameters":{number}'.encode(), f'"parameters":{damaged}'.encode()))
     verified = call(capsys, "cache verify")
     after = call(capsys, line)
 
     assert (4, 0, 0) == (verified.code, before.code, after.code)
-    assert f"{path} is damaged: its content differs from its `content_sha256`" in verified.out
+    for path in whole:
+        assert f"{path} is damaged: its content differs from its `content_sha256`" in verified.out
     assert "are ignored and made again" in verified.err
-    assert 1 == after.err.count(f"warning: {path} is damaged: ")
+    (used,) = (path for path in whole if f"warning: {path} is damaged: " in after.err)
     assert [step["key"] for step in before.json["steps"]] == [step["key"] for step in after.json["steps"]]
-    assert whole == path.read_bytes()
+    assert whole[used] == used.read_bytes()
 
 
 def test_a_damaged_descriptor_is_left_out_and_rebuilt(

@@ -97,7 +97,7 @@ def test_a_damaged_note_of_a_run_stops_it(store: Store, text: str) -> None:
 
 
 def test_damaged_memory_goes(store: Store) -> None:
-    """What is sound stays."""
+    """Sound values stay."""
     store.note("network-one", 1)
     store.note("network-two", 2)
     path = store.root / "memory" / "network-two.json"
