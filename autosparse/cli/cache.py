@@ -97,7 +97,7 @@ def cache_verify(json_: options.Json = False) -> None:
     if any(artifacts):
         say("hint: the next run moves damaged artifacts away and rebuilds them")
     if any(remembered):
-        say("hint: damaged values are ignored and made again; `autosparse cache gc` deletes them")
+        say("hint: damaged values are ignored and computed again; `autosparse cache gc` deletes them")
     if damaged:
         raise typer.Exit(4)
 

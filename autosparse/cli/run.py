@@ -43,12 +43,11 @@ from autosparse.plan.status import (
 from autosparse.report.build import build_report, can_report
 from autosparse.report.compare import leaves
 from autosparse.report.finished import Finished
-from autosparse.report.folder import LOG, find_run, open_folder, save_metrics, save_report, tag_run, tags_of
+from autosparse.report.folder import LOG, find_run, open_folder, running, save_metrics, save_report, tag_run, tags_of
 from autosparse.report.schema import Report
 from autosparse.spec import LoadedSpec
 from autosparse.steps import Metrics, metrics_of
 from autosparse.store import Store
-from autosparse.store.files import held
 from autosparse.text import shell_word
 from autosparse.trackers import Followed
 
@@ -282,7 +281,7 @@ def _execute(
     with exit_on_interrupt(lambda: _interrupted(execution, selection), quiet=quiet), ExitStack() as stack:
         console = stack.enter_context(follow(replace(fitted, statuses=selection.statuses), quiet=quiet))
         if folder:
-            stack.enter_context(held(folder, shared=True))
+            stack.enter_context(running(folder))
         log = [stack.enter_context(Log(folder / LOG))] if folder else []
         tracking = _tracking(selected, folder, console)
         execution = Execution(

@@ -89,11 +89,14 @@ def _given(options: Mapping[str, object]) -> list[str]:
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    if not files:
+        say("wrote nothing: the report has no plots")
+        return
     paths = [folder / name for name in files]
     if there := occupied(dict(zip(paths, files.values(), strict=True))):
         raise UsageError(f"{there} exists", "name another")
     write_folder(folder, {name: partial(bytes, data) for name, data in files.items()}, hint="name another")
-    say(f"wrote {', '.join(map(str, paths)) or 'nothing: the report has no plots'}")
+    say(f"wrote {', '.join(map(str, paths))}")
 
 
 def _check_methods(report: Report, methods: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from autosparse.errors import Busy, MissingRequirement, UsageError
-from autosparse.regular_file import LARGEST_NOTE, read_regular
+from autosparse.regular_file import LARGEST_MEMORY, LARGEST_NOTE, read_regular
 from autosparse.report.cells import columns_of, rows_of
 from autosparse.report.finished import Finished
 from autosparse.report.schema import SCHEMA_VERSION, Report
@@ -25,8 +25,9 @@ from autosparse.store.files import (
     discard,
     drafted,
     drafted_folder,
+    drafted_name,
+    held,
     holds,
-    is_draft,
     link_new,
     sweep,
     unheld,
@@ -96,9 +97,11 @@ def _numbered_folder(name: str, digest: str, files: Mapping[str, bytes]) -> Path
 def _is_folder_of(folder: Path, digest: str, files: Mapping[str, bytes]) -> bool:
     """Return whether a folder is that of a plan: already, or after it is made or completed."""
     if not folder.exists():
-        with suppress(FileExistsError), drafted_folder(folder) as draft:  # else another process has made it since
-            for name, data in files.items():
-                (draft / name).write_bytes(data)
+        with suppress(FileExistsError):  # another process has made it since
+            with drafted_folder(folder) as draft:
+                for name, data in files.items():
+                    (draft / name).write_bytes(data)
+            return True
     if is_vacant(folder):  # such as a mounted disk, which no rename replaces
         with suppress(FileExistsError), drafted(folder / _PLAN, link_new) as plan:
             plan.write_bytes(files[_PLAN])
@@ -113,7 +116,7 @@ def _is_folder_of(folder: Path, digest: str, files: Mapping[str, bytes]) -> bool
 def is_vacant(folder: Path) -> bool:
     """Return whether a path is an empty folder or unused; drafts of killed processes are removed before."""
     if not folder.is_dir():
-        return not folder.exists()
+        return not os.path.lexists(folder)
     sweep(folder, *_LEFT)
     return not any(folder.iterdir())
 
@@ -145,6 +148,11 @@ def report_of(run: Run, purpose: str) -> Report:
     if run.report is None:
         raise UsageError(f"run {run.folder} cannot be {purpose}: {run.problem}", run.remedy)
     return run.report
+
+
+def running(folder: Path) -> AbstractContextManager[None]:
+    """Mark a run folder as in use for the block, with other processes of the same plan."""
+    return held(folder / _PLAN, shared=True)
 
 
 def save_report(folder: Path, report: Report) -> None:
@@ -206,7 +214,8 @@ def remove_folder(folder: Path) -> None:
         why = f"holds `{others[0]}`, which is not part of a run" if others else "is a link"
         raise UsageError(f"{folder} {why}", "remove it yourself")
     try:
-        with unheld(folder) as is_free:
+        plan = folder / _PLAN  # which a live run holds
+        with unheld(plan if plan.is_file() else folder) as is_free:
             if is_free is False:
                 raise Busy(f"run {folder} is running", "stop it first, or wait for its end")
             discard(folder)
@@ -218,7 +227,7 @@ def _is_run(folder: Path) -> bool:
     # A file of a run marks its folder, so that a damaged one can be removed too.
     return (
         folder.is_dir()
-        and not is_draft(folder)
+        and not drafted_name(folder.name)
         and any((folder / name).is_file() for name in (_PLAN, _RESOLVED, _REPORT))
     )
 
@@ -238,7 +247,7 @@ def _unfinished(folder: Path, tags: tuple[str, ...]) -> tuple[str, tuple[str, ..
     if _digest_of(folder) is None:
         state = "is damaged" if os.path.lexists(folder / _PLAN) else "is missing"
         return f"its {_PLAN} {state}", tags, removed
-    with suppress(OSError), unheld(folder) as is_free:
+    with suppress(OSError), unheld(folder / _PLAN) as is_free:
         if is_free is False:
             return "it is running", tags, "wait for its end"
     resumed = f"the command that started it resumes it; {removed}"
@@ -256,7 +265,7 @@ def _digest_of(folder: Path) -> str | None:
 def _read_report(path: Path) -> tuple[Report | None, str]:
     # The report, or the reason why there is none.
     try:
-        value = unseal(read_regular(path, most=LARGEST_NOTE))
+        value = unseal(read_regular(path, most=LARGEST_MEMORY))
     except OSError as error:
         return None, f"its {_REPORT} cannot be read: {error.strerror}"
     except ValueError:
@@ -292,7 +301,7 @@ def _numbered(name: str) -> dict[int, Path]:
 def _load(path: Path) -> dict[str, Any] | None:
     # None for a missing or a damaged file.
     try:
-        return unseal(read_regular(path, most=LARGEST_NOTE))
+        return unseal(read_regular(path, most=LARGEST_MEMORY))
     except (OSError, ValueError):
         return None
 
@@ -305,8 +314,8 @@ def _text(path: Path) -> str:
 
 
 def _is_ours(name: str) -> bool:
-    # Drafts of a killed run are hidden: `.report.json.1f2e3d4c5b6a`.
-    return name in _LEFT or (name.startswith(".") and name[1:].rpartition(".")[0] in _LEFT)
+    # Or the draft of a killed run, such as `.report.json.1f2e3d4c5b6a.draft`.
+    return (drafted_name(name) or name) in _LEFT
 
 
 def write_file(path: Path, content: bytes | str, *, hint: str | None = _ANOTHER) -> None:

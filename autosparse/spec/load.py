@@ -34,7 +34,7 @@ from autosparse.spec.overrides import apply_budget, apply_override, budget_optio
 from autosparse.spec.schema import Spec
 from autosparse.spec.section import checked
 from autosparse.store import Store, digest
-from autosparse.store.sealed import SEAL
+from autosparse.store.sealed import SEAL, unseal
 
 FILE = "autosparse.yaml"
 
@@ -262,8 +262,19 @@ def _read(path: FilePath, seen: tuple[FilePath, ...]) -> Document:
     if not isinstance(document.data, dict):
         mark = document.values[()]
         raise SpecError(mark.problem("a spec must be a mapping of keys", "begin with `model: resnet8`"))
-    document.data.pop(SEAL, None)  # of the `resolved.json` in a run folder
+    if SEAL in document.data:  # the `resolved.json` of a run folder
+        _check_seal(text, document)
     return _extended(document, path, seen) if "extends" in document.data else document
+
+
+def _check_seal(text: str, document: Document) -> None:
+    # Drop the digest of a sealed spec. Raises SpecError for one that was changed.
+    mark = document.values[(SEAL,)]
+    try:
+        unseal(text.encode())
+    except ValueError as error:
+        raise SpecError(mark.problem(str(error), f"delete `{SEAL}` if you edited the file")) from None
+    del document.data[SEAL]
 
 
 def _extended(document: Document, path: FilePath, seen: tuple[FilePath, ...]) -> Document:

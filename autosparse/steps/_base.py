@@ -275,9 +275,14 @@ def result_of(artifact: Artifact) -> StepResult:
 
 
 def check(artifact: Artifact) -> None:
-    """Read an artifact whole. Raises DamagedArtifact unless its bytes are published ones that its step may write."""
+    """Read an artifact whole. Raises DamagedArtifact unless its bytes are published ones that its step may write.
+
+    An artifact of another version of its step, or of a step of another release, is compared with its digests alone.
+    """
     artifact.verify()
-    result_of(artifact).check_contents()
+    entry = operations.find(str(artifact.descriptor.get("operation")))
+    if entry is not None and artifact.descriptor.get("version", entry.version) == entry.version:
+        result_of(artifact).check_contents()
 
 
 Metrics: TypeAlias = Mapping[str, float | Sequence[float]]

@@ -15,7 +15,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ try:
 except ImportError:  # Windows: the age of a draft decides
     fcntl = None  # type: ignore[assignment]
 
-_DRAFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}", re.DOTALL)
+_DRAFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}\.draft", re.DOTALL)
 _LONGEST = 200  # bytes of a name that a draft keeps
 _ABANDONED = 86400.0  # seconds after which a draft counts as abandoned on a file system without locks
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # errors of file systems without hard links
@@ -100,17 +100,24 @@ def scratch(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _draft(path: Path, create: Callable[[Path], object]) -> Iterator[Path]:
-    while True:
-        draft = path.with_name(f".{_short(path.name)}.{uuid.uuid4().hex[:12]}")
-        create(draft)
-        with held(draft):
-            if draft.exists():  # else it was swept before it was locked
-                yield draft
-                return
+    with ExitStack() as lock:
+        while True:
+            draft = _beside(path)
+            create(draft)
+            with suppress(FileNotFoundError):  # it was swept before it was locked
+                lock.enter_context(held(draft))
+                if draft.exists():
+                    break
+        yield draft
+
+
+def _beside(path: Path) -> Path:
+    # An unused path in the same folder.
+    return path.with_name(f".{_short(path.name)}.{uuid.uuid4().hex[:12]}.draft")
 
 
 def _short(name: str) -> str:
-    return os.fsdecode(os.fsencode(name)[:_LONGEST])
+    return name if len(os.fsencode(name)) <= _LONGEST else os.fsencode(name)[:_LONGEST].decode("utf-8", "ignore")
 
 
 def link_new(draft: Path, path: Path) -> None:
@@ -127,33 +134,37 @@ def sweep(folder: Path, *names: str) -> None:
     """Remove the drafts that killed processes left in a folder; `names` limits it to drafts of these paths."""
     with suppress(OSError):
         for path in [*folder.iterdir()]:
-            match = _DRAFT.fullmatch(path.name)
-            if match and (not names or match["name"] in map(_short, names)):
+            name = drafted_name(path.name)
+            if name and (not names or name in map(_short, names)):
                 with suppress(OSError), unheld(path) as is_free:
                     if is_free or (is_free is None and time.time() - path.stat().st_mtime > _ABANDONED):
                         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def is_draft(path: Path) -> bool:
-    """Return whether a path has the name of a draft."""
-    return bool(_DRAFT.fullmatch(path.name))
+def drafted_name(name: str) -> str | None:
+    """Return the name under which a draft is published, cut if it is long; None for the name of another file."""
+    match = _DRAFT.fullmatch(name)
+    return match and match["name"]
 
 
 def discard(folder: Path) -> None:
     """Remove a folder: it vanishes whole, in one rename, before its files are deleted."""
     folder = folder.resolve()
-    gone = folder.with_name(f".{_short(folder.name)}.{uuid.uuid4().hex[:12]}")
+    gone = _beside(folder)
     folder.rename(gone)
     shutil.rmtree(gone)
 
 
 @contextmanager
 def held(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Lock a file or a folder for the block, with `shared` together with others; the lock ends with the process."""
+    """Lock a file or a folder for the block, with `shared` together with others; the lock ends with the process.
+
+    Network file systems lock files alone.
+    """
     if fcntl is None:
         yield
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
@@ -168,7 +179,7 @@ def unheld(path: Path) -> Iterator[bool | None]:
     if fcntl is None:
         yield None
         return
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    descriptor = os.open(path, (os.O_RDONLY if path.is_dir() else os.O_RDWR) | os.O_NONBLOCK)
     try:
         is_free: bool | None = True
         try:
@@ -230,7 +241,8 @@ def flush(path: Path) -> None:
     """Flush a file or a folder to disk."""
     if os.name != "posix" and path.is_dir():  # Windows cannot open a folder; its rename is durable without
         return
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows flushes only what is open for writing.
+    descriptor = os.open(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

@@ -499,7 +499,7 @@ class Store:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
-            _LOG.warning("%s is damaged: %s; it is ignored, and made again where it is needed", path, first_line(error))
+            _LOG.warning("%s is damaged: %s; it is ignored and computed again", path, first_line(error))
             return None
 
     def _folder(self, operation: str, key: str) -> Path:

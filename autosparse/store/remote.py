@@ -121,8 +121,11 @@ class Remote:
         for path in self._listed("artifacts/*/*.json"):
             operation, name = path.split("/")[-2:]
             key = name.removesuffix(".json")
-            with suppress(DamagedArtifact, FileNotFoundError), self._reached("read"):
-                yield (operation, key), read_foreign(self._content(path), operation, key)
+            about = None
+            with self._reached("read"), suppress(DamagedArtifact, FileNotFoundError):  # removed since it was listed
+                about = read_foreign(self._content(path), operation, key)
+            if about is not None:
+                yield (operation, key), about
 
     def claim(self, name: str, note: Mapping[str, Any]) -> bool:
         """Record the keys that a run uses, and the time: garbage collection keeps them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -22,6 +22,7 @@ from autosparse.report.folder import (
     find_run,
     open_folder,
     remove_folder,
+    running,
     write_folder,
 )
 from autosparse.steps.study import Trial, export_study
@@ -173,7 +174,7 @@ def test_a_live_draft_stays() -> None:
         sweep(Path())
 
         assert draft.is_dir()
-    dead = Path(".out.0123456789ab")
+    dead = Path(".out.0123456789ab.draft")
     dead.mkdir()
     Path(".out.not-a-draft").mkdir()
     sweep(Path(), "other")
@@ -259,9 +260,56 @@ def test_an_unfinished_run_says_what_to_do(
     assert [] == [*RUNS.iterdir()]
 
 
+def test_hidden_files_of_the_user_stay() -> None:
+    """Only the names of drafts are swept, not others that end in digits."""
+    names = [".backup.202611301230", ".report.json.1f2e3d4c5b6a", ".draft", "x.1f2e3d4c5b6a.draft"]
+    for name in names:
+        (RUNS / name).mkdir(parents=True)
+    (RUNS / ".small-1.1f2e3d4c5b6a.draft").mkdir()
+    all_runs()
+
+    assert sorted(names) == sorted(path.name for path in RUNS.iterdir())
+
+
+def test_a_dangling_link_is_no_vacant_folder() -> None:
+    """Its number is used, and `--out` refuses it."""
+    RUNS.mkdir()
+    Path(RUNS, "small-1").symlink_to("unmounted")
+
+    assert Path("runs/small-2") == opened()
+    with pytest.raises(UsageError, match="holds something else"):
+        opened(out="runs/small-1")
+
+
+def test_a_draft_that_is_swept_before_its_lock_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may look between the two."""
+    removed = list[Path]()
+
+    def lock(path: Path, *, shared: bool = False) -> AbstractContextManager[None]:
+        if not removed:
+            removed.append(path)
+            path.rmdir()
+        return held(path, shared=shared)
+
+    monkeypatch.setattr("autosparse.store.files.held", lock)
+    with drafted_folder(Path("models")) as draft:
+        (draft / "a").write_bytes(b"1")
+
+    assert removed
+    assert b"1" == Path("models/a").read_bytes()
+
+
+def test_a_plan_of_any_size_has_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new folder is not read back before it counts."""
+    monkeypatch.setattr("autosparse.report.folder.LARGEST_MEMORY", 10)
+
+    assert Path("runs/small-1") == opened()
+    assert ["small-1"] == [path.name for path in RUNS.iterdir()]
+
+
 def test_a_live_run_is_not_removed(capsys: pytest.CaptureFixture[str]) -> None:
     """It is busy, and says that it runs."""
-    with held(opened(), shared=True), held(opened(), shared=True):
+    with running(opened()), running(opened()):
         removed, shown = call(capsys, "runs rm small-1"), call(capsys, "report small-1")
 
         assert (6, 2) == (removed.code, shown.code)

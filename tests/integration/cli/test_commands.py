@@ -61,7 +61,7 @@ def test_a_run_is_removed_by_name(
     for name in ("a-1", "a-2", "a-3"):
         shutil.copytree(finished[0].folder / finished[1].json["run"], here.folder / "runs" / name)
     (here.folder / "runs" / "a-3" / "thesis.tex").write_text("mine")
-    (here.folder / "runs" / "a-1" / ".report.json.1f2e3d4c5b6a").write_text("a draft of a killed run")
+    (here.folder / "runs" / "a-1" / ".report.json.1f2e3d4c5b6a.draft").write_text("a draft of a killed run")
     removed, kept, unknown = (call(capsys, f"runs rm {name}") for name in ("a-1", "a-3", "a-9"))
 
     assert (0, 2, 2) == (removed.code, kept.code, unknown.code)

@@ -182,7 +182,7 @@ def publish(folder: Path, one: Sample, files: Mapping[str, bytes | None]) -> Art
             draft.remove(name) if data is None else draft.write(name, data)
 
     operation = next(name.partition(",")[0].partition(" ")[0] for name, other in SAMPLES.items() if other is one)
-    about = {"created": "today", "options": one.options}
+    about = {"created": "today", "options": one.options, "version": operations[operation].version}
     return Store(folder).publish(operation, KEY, write, lambda: about, replace=True)
 
 
@@ -369,12 +369,16 @@ def test_a_tensor_that_is_not_finite_is_damaged(name: str, odd: float, tmp_path:
                 read_whole(one, artifact)
 
 
-def test_an_operation_of_another_release_is_damaged(tmp_path: Path) -> None:
-    """No step of this release reads its artifacts."""
+@pytest.mark.parametrize("about", [{"operation": "operatiol"}, {"version": 0}])
+def test_an_artifact_of_another_release_is_compared_with_its_digests(tmp_path: Path, about: dict[str, Any]) -> None:
+    """No step of this release reads it; a changed byte is still damage."""
     artifact = publish(tmp_path, SAMPLES["rewind"], {})
-    other = replace(artifact, descriptor={**artifact.descriptor, "operation": "operatiol"})
+    other = replace(artifact, descriptor={**artifact.descriptor, **about})
+    check(other)
+    path = other.folder / next(iter(other.files))
+    path.write_bytes(path.read_bytes() + b" ")
 
-    with pytest.raises(DamagedArtifact, match="no step of this autosparse writes it"):
+    with pytest.raises(DamagedArtifact, match="differs from the published file"):
         check(other)
 
 
@@ -392,8 +396,9 @@ def test_the_state_of_every_scorer_is_read(name: str, tmp_path: Path) -> None:
     result = ScorerResult(name, options, entry.version)
 
     def published(state: Tensors) -> Artifact:
+        about = {"version": operations["scorer"].version}
         return Store(tmp_path).publish(
-            "scorer", KEY, lambda draft: result.write(draft, state=state), dict, replace=True
+            "scorer", KEY, lambda draft: result.write(draft, state=state), lambda: about, replace=True
         )
 
     check(published(state))

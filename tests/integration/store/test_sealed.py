@@ -31,7 +31,7 @@ def test_a_damaged_network_moves_no_budget(here: Workspace, capsys: pytest.Captu
     assert (4, 0, 0) == (verified.code, before.code, after.code)
     for path in whole:
         assert f"{path} is damaged: its content differs from its `content_sha256`" in verified.out
-    assert "are ignored and made again" in verified.err
+    assert "are ignored and computed again" in verified.err
     (used,) = (path for path in whole if f"warning: {path} is damaged: " in after.err)
     assert [step["key"] for step in before.json["steps"]] == [step["key"] for step in after.json["steps"]]
     assert whole[used] == used.read_bytes()

@@ -10,6 +10,7 @@ import pytest
 from autosparse.errors import SpecError, UsageError
 from autosparse.spec import LoadedSpec, Spec, load_spec
 from autosparse.spec.document import Mark
+from autosparse.store.sealed import seal
 
 GOOD = "model: resnet8\ndataset: digits\n"
 SHARED: dict[str, Any] = {"initialization": "default", "prunable": None, "exclude": []}
@@ -360,3 +361,15 @@ def test_loading_changes_no_defaults() -> None:
 
     assert before == load(GOOD).spec
     assert before == Spec.model_validate({"model": "resnet8", "dataset": "digits"})
+
+
+def test_a_sealed_spec_is_compared_with_its_digest() -> None:
+    """The resolved spec of a run folder is a spec; a flipped digit is an error at the digest, also in a base."""
+    text = seal({"version": 1, "model": "resnet8", "dataset": "digits", "seeds": [3]}).decode()
+
+    assert (3,) == tuple(load(text).spec.seeds)
+    with pytest.raises(SpecError, match=r"spec\.yaml:\d+:\d+: its content differs from its `content_sha256`"):
+        load(text.replace("3", "4", 1))
+    Path("base.yaml").write_text(text.replace("resnet8", "resnet20"), encoding="utf-8")
+    with pytest.raises(SpecError, match=r"base\.yaml:\d+:\d+: its content differs"):
+        load("extends: base.yaml\n")

@@ -198,7 +198,7 @@ def test_records_of_runs_that_ended_long_ago_go(store: Store) -> None:
         for name in ("live", "old", "new"):
             store.note(f"used-{name}", {"time": days_ago(0), "keys": []})
         (locks / "use-dead-1.lock").touch()
-        (memory / ".used-old.json.0123456789ab").touch()
+        (memory / ".used-old.json.0123456789ab.draft").touch()
         for path in (*memory.iterdir(), *locks.glob("use-*")):
             if "new" not in path.name:
                 os.utime(path, (time.time() - 40 * DAY,) * 2)

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -476,3 +476,21 @@ def test_a_pipe_in_a_shared_folder_is_damage(tmp_path: Path) -> None:
         Store(tmp_path / "b").take(remote, "mask", KEY)
     with pytest.raises(DamagedArtifact, match="named pipe"):
         Store(tmp_path / "c").take(remote, "mask", KEY[::-1])
+
+
+def test_an_artifact_that_goes_while_they_are_listed_is_left_out(
+    tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may collect it meanwhile."""
+    store_at(tmp_path / "a", url).share("mask", KEY)
+    remote = Remote(url)
+    listed = remote._listed
+
+    def gone(pattern: str) -> Sequence[str]:
+        paths = listed(pattern)
+        remote._files.rm(paths[0])
+        return paths
+
+    monkeypatch.setattr(remote, "_listed", gone)
+
+    assert [] == [*remote.artifacts()]
