@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import math
 import os
 import posixpath
 import re
@@ -20,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autosparse.borders import expand
+from autosparse.borders import expand, first_line
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
 from autosparse.regular_file import LARGEST_NOTE, NotRegularError, open_regular, read_regular
 from autosparse.store.archive import check_archive
@@ -118,11 +119,19 @@ class Remote:
 
     def artifacts(self) -> Iterator[tuple[Named, dict[str, Any]]]:
         """Yield every listed artifact: operation and key, and the descriptor."""
+        yield from ((named, about) for named, about, _ in self.descriptors() if about is not None)
+
+    def descriptors(self) -> Iterator[tuple[Named, dict[str, Any] | None, float]]:
+        """Yield operation and key of every descriptor, its content, and the write time of one without valid content."""
         for path in self._listed("artifacts/*/*.json"):
             operation, name = path.split("/")[-2:]
-            key = name.removesuffix(".json")
-            with suppress(DamagedArtifact, FileNotFoundError), self._reached("read"):
-                yield (operation, key), read_foreign(self._content(path), operation, key)
+            key, about, written = name.removesuffix(".json"), None, 0.0
+            with self._reached("read"), suppress(FileNotFoundError):
+                try:
+                    about = read_foreign(self._content(path), operation, key)
+                except DamagedArtifact:
+                    written = self._written(path)
+                yield (operation, key), about, written
 
     def claim(self, name: str, note: Mapping[str, Any]) -> bool:
         """Record the keys that a run uses, and the time: garbage collection keeps them."""
@@ -130,17 +139,24 @@ class Remote:
         with self._reached("written"):
             return self._patiently(lambda: self._create(path, data, replace=True))
 
-    def claims(self) -> Iterator[dict[str, Any]]:
-        """Yield the runs' records. Raises MissingRequirement for an unreadable one: it may list any key."""
-        with self._reached("read"):
-            for path in self._listed("uses/*.json"):
-                with suppress(FileNotFoundError):
-                    data = self._content(path)
-                    try:
-                        note = unseal(data)
-                    except ValueError as error:
-                        raise ValueError(f"{path} is damaged: {error}") from error
-                    yield note
+    def claims(self) -> Iterator[tuple[str, float, Callable[[], dict[str, Any]]]]:
+        """Yield the runs' records: path, write time, and a reader, which raises DamagedArtifact."""
+        for path in self._listed("uses/*.json"):
+            with self._reached("read"), suppress(FileNotFoundError):
+                yield path, self._written(path), partial(self._claim, path)
+
+    def _claim(self, path: str) -> dict[str, Any]:
+        with self._reached("read"), suppress(FileNotFoundError):
+            try:
+                return unseal(self._content(path))
+            except (ValueError, PermissionError) as error:
+                raise DamagedArtifact("", first_line(error)) from error
+        raise FileNotFoundError(path)
+
+    def _written(self, path: str) -> float:
+        # Write time of a file, infinite if unknown.
+        written = _written(self._patiently(lambda: self._info(path)) or {})
+        return math.inf if written is None else written
 
     def remove(self, operation: str, key: str) -> None:
         """Remove a descriptor, and with it the artifact; `sweep` removes its files."""
