@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from autosparse.borders import first_line
 from autosparse.errors import Busy, DamagedArtifact, MissingRequirement
@@ -194,7 +194,8 @@ def _used(
         except FileNotFoundError:
             continue
         except (OSError, ValueError, DamagedArtifact) as error:
-            problem = f"{path} is damaged: {first_line(error)}"
+            is_odd = isinstance(error, ValidationError)
+            problem = f"{path} is damaged: {'it is not the record of a run' if is_odd else first_line(error)}"
         if at > since or goes_on(path):
             used |= keys
             damaged += [problem] * bool(problem)

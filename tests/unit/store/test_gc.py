@@ -88,7 +88,9 @@ def test_damaged_notes_of_runs_stop_it(store: Store, text: str) -> None:
         store.note(name, {"time": days_ago(5), "keys": [KEYS[2]] if name == "used-sound" else 1})
     one, two = (store.root / "memory" / f"{name}.json" for name in names[:2])
     one.write_text(text)
-    with pytest.raises(MissingRequirement, match=r"used-one\.json is damaged: .*used-two\.json is damaged: ") as caught:
+    with pytest.raises(
+        MissingRequirement, match=r"used-one\.json is damaged: .*used-two\.json is damaged: it is not"
+    ) as caught:
         gone(store)
     kept = left(store)
     for path in (one, two):
