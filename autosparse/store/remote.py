@@ -58,9 +58,8 @@ class Remote:
         """Return the keys of the artifacts in the store; requests each by name, because listings may be outdated."""
         named = list(named)
         asked = [one for one in named if one[1] not in {*self._known, *self._bad, *self._lost}]
-        with self._reached("read"), ThreadPoolExecutor(_AT_ONCE) as pool:
-            paths = [self._descriptor(*one) for one in asked]
-            infos = list(pool.map(lambda path: self._patiently(lambda: self._info(path)), paths))
+        with self._reached("read"):
+            infos = self._at_once(self._info, [self._descriptor(*one) for one in asked])
         self._known |= {key for (_, key), info in zip(asked, infos, strict=True) if info is not None}
         return {key for _, key in named if key in self._known - self._lost}
 
@@ -181,8 +180,8 @@ class Remote:
 
     def check_sizes(self, files: Iterable[Mapping[str, Any]]) -> None:
         """Compare files with the sizes in their descriptor, before any is read. Raises DamagedArtifact."""
-        for about in files:
-            size = self._patiently(partial(self._size, self._file(about["sha256"])))
+        files = list(files)
+        for about, size in zip(files, self._sizes(files), strict=True):
             if size is not None and size != about["bytes"]:
                 raise DamagedArtifact("", f"a file has {size:,} bytes, its descriptor says {about['bytes']:,}")
 
@@ -221,8 +220,8 @@ class Remote:
             return False
         try:
             descriptor = read_descriptor(self._content(self._descriptor(operation, key)), operation, key)
-            files = descriptor["files"].values()
-            return all(self._size(self._file(file["sha256"])) == file["bytes"] for file in files)
+            files = list(descriptor["files"].values())
+            return self._sizes(files) == [file["bytes"] for file in files]
         except (FileNotFoundError, DamagedArtifact):
             return False
 
@@ -279,8 +278,15 @@ class Remote:
             write(path)
 
     def _size(self, path: str) -> int | None:
-        info = self._info(path)
-        return None if info is None else int(info["size"])
+        size = (self._info(path) or {}).get("size")  # some servers report none
+        return None if size is None else int(size)
+
+    def _sizes(self, files: Iterable[Mapping[str, Any]]) -> list[int | None]:
+        return self._at_once(self._size, [self._file(about["sha256"]) for about in files])
+
+    def _at_once(self, ask: Callable[[str], Result], paths: Iterable[str]) -> list[Result]:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(lambda path: self._patiently(lambda: ask(path)), paths))
 
     def _info(self, path: str) -> Any:
         self._files.invalidate_cache(posixpath.dirname(path))
