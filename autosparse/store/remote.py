@@ -26,7 +26,7 @@ from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement,
 from autosparse.regular_file import LARGEST_NOTE, NotRegularError, open_regular, read_regular
 from autosparse.store.archive import check_archive
 from autosparse.store.artifact import Artifact
-from autosparse.store.descriptor import DESCRIPTOR, read_descriptor, read_foreign
+from autosparse.store.descriptor import DESCRIPTOR, descriptor_path, file_path, read_descriptor, read_foreign
 from autosparse.store.files import check_room, drafted, link_new, write_through
 from autosparse.store.sealed import seal, unseal
 
@@ -332,10 +332,10 @@ class Remote:
             ) from error
 
     def _descriptor(self, operation: str, key: str) -> str:
-        return f"{self._root}/artifacts/{operation}/{key}.json"
+        return f"{self._root}/{descriptor_path(operation, key)}"
 
     def _file(self, sha256: str) -> str:
-        return f"{self._root}/files/{sha256[:2]}/{sha256}"
+        return f"{self._root}/{file_path(sha256)}"
 
 
 def _opened(url: str) -> tuple[Any, str]:
