@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from pathlib import Path
 
 from autosparse.borders import border, in_short, is_out_of_memory
@@ -35,6 +36,23 @@ def foreign_code(doing: str, model: torch.nn.Module | None = None) -> Iterator[N
 
     with border(refuse):
         yield
+
+
+class _Printed(io.TextIOBase):
+    # Stdout of foreign code: all of it goes to stderr, and closing it closes nothing.
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        self.flush()
+
+
+def printing_to_stderr() -> AbstractContextManager[object]:
+    """Send what a block prints to stderr: stdout is for results."""
+    return redirect_stdout(_Printed())
 
 
 def location_of(error: BaseException, *, libraries: bool = True) -> str:

@@ -10,7 +10,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from autosparse.backends import usable_cores
 from autosparse.borders import border, expand, in_short, is_out_of_memory, out_of_memory
 from autosparse.errors import AutosparseError, OwnCodeError, UsageError
-from autosparse.foreign_code import location_of
+from autosparse.foreign_code import location_of, printing_to_stderr
 from autosparse.registry import suggestion
 from autosparse.store import contents, digest, file_digest, name_in
 
@@ -153,7 +153,7 @@ def guarded(name: str, doing: str) -> Iterator[None]:
             "`autosparse --debug` shows all of it",
         )
 
-    with redirect_stdout(sys.stderr), border(refuse):
+    with printing_to_stderr(), border(refuse):
         yield
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,8 +22,9 @@ from autosparse.spec import find_spec, load_spec, resolve, with_settings
 from autosparse.spec.target import read_seconds
 from autosparse.steps import check
 from autosparse.store import Artifact, Remote, Store, collect, collect_remote
+from autosparse.store.archive import write_archive
 from autosparse.store.descriptor import size_of
-from autosparse.store.files import check_room, link_new, scratch, sweep, writing
+from autosparse.store.files import check_room, drafted, link_new, sweep, writing
 from autosparse.text import markdown, size
 
 cache = typer.Typer(
@@ -219,14 +219,8 @@ def cache_export(
     present = [artifact for _, artifact in made if artifact]
     if not present:
         raise UsageError(f"nothing of {', '.join(what)} is made yet", "run it first")
-    with writing(file, "name another"), scratch(file) as folder:
-        remote = Remote(str(folder / "store"))
-        for artifact in present:
-            artifact.verify()
-            remote.push(artifact)
-        (folder / "store" / "README.md").write_text(_page(present), encoding="utf-8")
-        shutil.make_archive(str(folder / "all"), "zip", folder / "store")
-        link_new(folder / "all.zip", file)
+    with writing(file, "name another"), drafted(file, link_new) as draft:
+        write_archive(draft, present, _page(present))
     rows = [replace(row, bytes=one.size, status="exported") if one else row for row, one in made]
     _show(rows, str(file), json_=json_)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -23,7 +22,7 @@ from autosparse.backends import (
     this_machine,
 )
 from autosparse.cost.work import Work
-from autosparse.foreign_code import foreign_code
+from autosparse.foreign_code import foreign_code, printing_to_stderr
 from autosparse.measure.network_probe import HASTE, count_network, probe_network
 from autosparse.measure.probe import STARTUP, Measurement, Rates, count_machine, probe_machine, resident
 from autosparse.measure.timing import present_slowdown, stopwatch
@@ -150,7 +149,7 @@ class MachineRates:
             self.machine  # noqa: B018 -- the first probe times the import of torch
             if kernels == "compiled":
                 self.say(f"compiling {label(network.name)} to measure torch.compile, once: about a minute")
-            with redirect_stdout(sys.stderr), foreign_code(f"measuring `{label(network.name)}`"):
+            with printing_to_stderr(), foreign_code(f"measuring `{label(network.name)}`"):
                 return self.backend.run(lambda placement: measure(network, batch, precision, kernels, placement))
 
         units = {"dense": (), "sparse": ("sparse",), "compiled": ("compiled", "compiling")}[kernels]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +19,7 @@ from autosparse.errors import (
     StepError,
     UsageError,
 )
-from autosparse.foreign_code import internal, is_ours, location_of
+from autosparse.foreign_code import internal, is_ours, location_of, printing_to_stderr
 from autosparse.plan.model import Plan, Step
 from autosparse.plan.status import Status
 from autosparse.store import FREE_SPACE, Store, digest, is_full, open_index
@@ -47,7 +46,7 @@ def failures_of(step: Step) -> Iterator[None]:
         return _failed(step, StepError, f"{f'{location}: ' if location else ''}{in_short(error)}", hint)
 
     try:
-        with redirect_stdout(sys.stderr), border(refuse):
+        with printing_to_stderr(), border(refuse):
             yield
     except StepError as error:
         if error.step:

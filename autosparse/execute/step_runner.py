@@ -206,8 +206,7 @@ class StepRunner:
         if not self._store.url:
             return
         with suppress(DamagedArtifact):  # noticed when a step reads it
-            check(self._store.open(step.operation, step.key))
-            self._store.share(step.operation, step.key, replace=replace)
+            self._store.share(step.operation, step.key, replace=replace, check=check)
         if self._store.problem:
             self._observer.on_event(Note(f"{self._store.problem.message}; {self._store.problem.hint}"))
             self._store.problem = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from autosparse.borders import border, in_short, is_out_of_memory, out_of_memory
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import describe_layers, explain_unprunable, in_mode, prunable_weights, state_of, total_of
 from autosparse.errors import AutosparseError, FitError, UsageError
+from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
 from autosparse.models._base import Shape, build_model
 from autosparse.store import Store, digest
@@ -257,7 +258,7 @@ def fits(label: str, shape: Shape) -> Iterator[None]:
             "give the images' size as its option (`image_size`, `img_size`), or scale them: `dataset.size: 224`",
         )
 
-    with redirect_stdout(sys.stderr), border(refuse):
+    with printing_to_stderr(), border(refuse):
         yield
 
 

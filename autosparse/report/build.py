@@ -91,6 +91,7 @@ def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
     models, emitted, files = folder / "models", list[Emitted](), dict[str, dict[str, Callable[[], bytes]]]()
     for step, cell, artifact, measured in emissions(finished):
         if isinstance(measured, EmitResult):
+            measured.check_contents()
             within = _within_models(step, cell)
             files[within] = {name: partial(artifact.read, name) for name in artifact.files}
             emitted.append(_emitted(finished, step, cell, measured, models / within))

@@ -52,11 +52,10 @@ def restore(network: torch.nn.Module, result: StateResult) -> torch.nn.Module:
         return load_state(network, state)
 
 
-def masks_of(context: Context, result: MaskedResult) -> Tensors:
-    """Return the masks of a result. Raises DamagedArtifact unless they have the shapes of input `init`'s weights."""
-    start = InitResult.read(context.inputs["init"])
-    weights = {name: start.state[name].shape for name in start.layers}
-    fits = {name: mask.shape for name, mask in result.masks.items()} == weights
+def masks_of(weights: Tensors, result: MaskedResult) -> Tensors:
+    """Return the masks of a result. Raises DamagedArtifact unless they have the shapes of the network's weights."""
+    shapes = {name: weight.shape for name, weight in weights.items()}
+    fits = {name: mask.shape for name, mask in result.masks.items()} == shapes
     result.require(fits, "masks.safetensors: not the weights of the network")
     masks: Tensors = result.masks
     return masks

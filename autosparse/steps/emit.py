@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.graph.shrink import are_close
 from autosparse.core.torch_compat.memory_layout import lay_out
-from autosparse.core.weights import load_state, sparsity_of
+from autosparse.core.weights import load_state, prunable_weights, sparsity_of
 from autosparse.errors import StepError
 from autosparse.exporters import BATCHES, Model, Speed, exporters, runtime_of
 from autosparse.lazy_torch import torch
@@ -222,7 +222,8 @@ class _Trained:
         """The model, without a card's content."""
         context = self.context
         state = TrainResult.read(context.inputs["train"]).state
-        masks = masks_of(context, MaskResult.read(context.inputs["mask"]))
+        weights = prunable_weights(build_network(context))
+        masks = masks_of(weights, MaskResult.read(context.inputs["mask"]))
         shape = InitResult.read(context.inputs["init"]).shape
         return Model(state, masks, lambda: build_network(context), shape)
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.irp import RANK_IMAGES, PerRoundOf, RankBy, irp_round, keep_after
 from autosparse.core.training.loop import Recipe, train
-from autosparse.core.weights import Tensors, kept, state_of, total_of
+from autosparse.core.weights import Tensors, kept, prunable_weights, state_of, total_of
 from autosparse.errors import StepError
 from autosparse.steps._base import (
     Content,
@@ -130,9 +130,9 @@ def irp(
     if keep < 1:
         raise StepError(f"round {number} would leave none of {total} weights", f"set `irp.rounds` below {number}")
     previous = context.inputs.get("previous")
-    masks = on_device(context, masks_of(context, RoundResult.read(previous))) if previous else None
     first = RewindResult.read(context.inputs["rewind"]) if "rewind" in context.inputs else start
     model = restore(build_network(context), first)
+    masks = on_device(context, masks_of(prunable_weights(model), RoundResult.read(previous))) if previous else None
     try:
         result = irp_round(
             lambda: model,

@@ -159,10 +159,10 @@ def label(
     """
     made = [*map(RoundResult.read, context.roles("round").values())]
     used = rounds_that_learned([one.validation_accuracy for one in made], images_of(context, "validation").labels)
-    rounds = [masks_of(context, one) for one in made[: used or None]]
-    labels = survival(rounds)
     recipe = Recipe(**(training or {}))
     evidence = gather_evidence(context, seed=seed, recipe=recipe)
+    rounds = [masks_of(evidence.weights, one) for one in made[: used or None]]
+    labels = survival(rounds)
     layers = [layer.name for layer in evidence.layers]
     share = {name: part.float() / len(rounds) for name, part in labels.items()}
     snapshots: Iterable[tuple[int, Evidence, Tensors]] = [(0, evidence, share)]

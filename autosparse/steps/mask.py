@@ -206,7 +206,7 @@ def make_masks(
         evidence = replace(evidence, scorer=make_scorer(*learned, recipe, device))
     if rounds := context.roles("round"):
         results = map(RoundResult.read, rounds.values())
-        ranked = ((masks_of(context, result), result.scores) for result in results)
+        ranked = ((masks_of(evidence.weights, result), result.scores) for result in results)
         evidence = replace(evidence, survival=survival_order(ranked))
     total = total_of(evidence.weights)
     allocate, amounts = choose(allocations, method["allocation"]), (total, keep_count(total, sparsity))
@@ -262,7 +262,7 @@ def shuffle_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 def shuffle(context: Context, *, seed: int) -> None:
     """Permute the masks of input `mask` within each layer: the same number at other positions."""
     evidence = gather_evidence(context, seed=seed)
-    before = on_device(context, masks_of(context, MaskResult.read(context.inputs["mask"])))
+    before = on_device(context, masks_of(evidence.weights, MaskResult.read(context.inputs["mask"])))
     masks = permute(before, generator("shuffle", seed))
     MaskResult.of(masks, dissect(evidence.masked(masks)), []).write(context.output, masks=masks)
 

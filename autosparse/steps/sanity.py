@@ -110,7 +110,8 @@ def sanity(
     """
     chosen, reached = _choose(context, candidates)
     method = candidates[chosen]
-    masks, shared = on_device(context, masks_of(context, MaskResult.read(context.roles("mask")[chosen]))), None
+    weights, shared = prunable_weights(build_network(context)), None
+    masks = on_device(context, masks_of(weights, MaskResult.read(context.roles("mask")[chosen])))
     reason = left_out(check, method)
     if not reason and check == "shuffle":
         masks = shuffle(masks, generator("sanity", check, seed))

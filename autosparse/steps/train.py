@@ -11,7 +11,7 @@ from autosparse.core.allocation import macs
 from autosparse.core.graph.connectivity import Finding
 from autosparse.core.training.loop import Recipe, accuracy
 from autosparse.core.training.loop import train as train_network
-from autosparse.core.weights import describe_layers, state_of, total_of
+from autosparse.core.weights import describe_layers, prunable_weights, state_of, total_of
 from autosparse.lazy_torch import torch
 from autosparse.steps._base import Context, Count, Percent, Positive, Real, StateResult, StepResult, operations
 from autosparse.steps.context import (
@@ -95,13 +95,13 @@ class EvaluateResult(StepResult):
 def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
     """Train from input `init` under input `mask`, or dense without it. The batches depend on the seed alone."""
     model = load_network(context)
-    images, masked = images_of(context, "train"), context.inputs.get("mask")
+    images, weights, masked = images_of(context, "train"), prunable_weights(model), context.inputs.get("mask")
     losses = train_network(
         model,
         images,
         Recipe(**training),
         generator("train", seed),
-        masks=on_device(context, masks_of(context, MaskResult.read(masked))) if masked else None,
+        masks=on_device(context, masks_of(weights, MaskResult.read(masked))) if masked else None,
         observe=context.observe,
         team=context.team,
     )

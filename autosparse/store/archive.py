@@ -1,19 +1,35 @@
-"""Checks of a zip file of artifacts by its own directory, before anything in it is read."""
+"""Zip files of artifacts: a shared store in one file, checked by its own directory before anything in it is read."""
 
 from __future__ import annotations
 
 import stat
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from autosparse.errors import UsageError
-from autosparse.regular_file import open_regular
+from autosparse.regular_file import LARGEST_NOTE, open_regular, read_regular
+from autosparse.store.artifact import Artifact
+from autosparse.store.descriptor import DESCRIPTOR, descriptor_path, file_path
+from autosparse.store.files import flush
 from autosparse.text import size
 
 _MOST_FILES = 1_000_000
 _FREE, _HIGHEST_RATIO = 256 * 2**20, 500
 """Bytes that any file may expand to, and the expansion beyond: masks of 99.9 % zeros reach 250, bombs 1,030."""
+
+
+def write_archive(path: Path, artifacts: Iterable[Artifact], page: str) -> None:
+    """Write artifacts, of which every byte is verified, and a page for readers. Raises DamagedArtifact."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("README.md", page)
+        for artifact in artifacts:
+            for name, about in artifact.files.items():
+                if (within := file_path(about["sha256"])) not in archive.NameToInfo:
+                    archive.writestr(within, artifact.read(name))
+            described = read_regular(artifact.folder / DESCRIPTOR, most=LARGEST_NOTE)
+            archive.writestr(descriptor_path(artifact.descriptor["operation"], artifact.key), described)
+    flush(path)
 
 
 def check_archive(path: Path) -> None:

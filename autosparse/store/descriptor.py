@@ -133,6 +133,31 @@ def check_named(operation: str, key: str) -> None:
         raise DamagedArtifact(key, f"no artifact is called {operation!r}, {key!r}")
 
 
+def descriptor_path(operation: str, key: str) -> str:
+    """Return the path of a descriptor within a shared store.
+
+    Args:
+        operation: Operation of the artifact.
+        key: Key of the artifact.
+
+    Returns:
+        Path, separated by slashes.
+    """
+    return f"artifacts/{operation}/{key}.json"
+
+
+def file_path(sha256: str) -> str:
+    """Return the path of a file within a shared store.
+
+    Args:
+        sha256: Digest of its bytes, in hexadecimal.
+
+    Returns:
+        Path, separated by slashes.
+    """
+    return f"files/{sha256[:2]}/{sha256}"
+
+
 def size_of(descriptor: Mapping[str, Any]) -> int:
     """Return the size of an artifact.
 

@@ -31,7 +31,6 @@ except ImportError:  # Windows: the age of a draft decides
 _DRAFT = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{12}\.draft", re.DOTALL)
 _LONGEST = 200  # bytes of a name that a draft keeps
 _ABANDONED = 86400.0  # seconds after which a draft counts as abandoned on a file system without locks
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # errors of file systems without hard links
 
 
 def canonical(value: Any) -> str:
@@ -124,10 +123,15 @@ def link_new(draft: Path, path: Path) -> None:
     """Move a file to an unused path. Raises FileExistsError if it exists."""
     try:
         os.link(draft, path)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
+    except FileExistsError:
+        raise
+    except OSError:  # mostly a file system without hard links: an empty file reserves the path for the rename
+        path.touch(exist_ok=False)
+        try:
+            os.replace(draft, path)
+        except BaseException:
+            path.unlink(missing_ok=True)
             raise
-        write_through(path, draft.read_bytes(), "xb")
 
 
 def sweep(folder: Path, *names: str) -> None:

@@ -6,16 +6,19 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
 
-from autosparse.errors import Busy, MissingRequirement
+from autosparse.borders import first_line
+from autosparse.errors import Busy, DamagedArtifact, MissingRequirement
 from autosparse.store.descriptor import size_of
 from autosparse.store.files import sweep, unheld
 from autosparse.store.local import Store, read_memory
@@ -65,21 +68,26 @@ def in_use(store: Store, name: str, keys: Collection[str]) -> Iterator[None]:
 
 
 def collect(store: Store, seconds: float, *, dry: bool = False) -> Iterator[Unused]:
-    """Delete, or with `dry` list, artifacts created and last used by a run more than `seconds` ago."""
+    """Delete, or with `dry` list, artifacts created and last used by a run more than `seconds` ago.
+
+    The write time of its folder dates an artifact without a readable descriptor.
+    """
     since = time.time() - seconds
-    there = list(store.artifacts())
-    used = _used(store, since)  # after the listing, so that runs started since then count
-    for artifact in there:
-        if artifact.key in used or _time(artifact.descriptor.get("created")) > since:
+    there = [(path, _dated(path)) for path in sorted((store.root / "artifacts").glob("*/*"))]
+    used = _used(_records(store), since, partial(_goes_on, store))  # after the listing: runs started since then count
+    for path, dated in there:
+        if dated is None or dated[0] > since or dated[1].key in used:
             continue
-        operation = str(artifact.descriptor["operation"])
+        one = dated[1]
         if not dry:
             try:
-                with store.lock(artifact.key, wait=False):
-                    store.remove(operation, artifact.key)
+                with store.lock(one.key, wait=False):
+                    if _dated(path) != dated:  # replaced since
+                        continue
+                    store.remove(one.operation, one.key)
             except Busy:
                 continue
-        yield Unused(operation, artifact.key, artifact.size)
+        yield one
     for path, problem in store.verify_memory():
         if problem and path.is_file():
             size = path.stat().st_size
@@ -93,7 +101,7 @@ def collect(store: Store, seconds: float, *, dry: bool = False) -> Iterator[Unus
                 age = time.time() - folder.stat().st_mtime
                 if folder.name in used or age < max(_DRAFTS, seconds if name == "fetched" else 0.0):
                     continue
-                size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                size = _bytes_in(folder)
                 if not dry:
                     shutil.rmtree(folder, ignore_errors=True)
                 yield Unused(name, folder.name, size)
@@ -105,7 +113,7 @@ def _forget(store: Store, before: float) -> None:
     # Records of runs that ended long ago, which keep no artifact any more, and what killed processes left.
     for path in (store.root / "memory").glob("used-*.json"):
         with suppress(OSError):
-            if path.stat().st_mtime < before and not _goes_on(store, path.stem.removeprefix("used-")):
+            if path.stat().st_mtime < before and not _goes_on(store, path):
                 path.unlink()
     for path in (store.root / "locks").glob("use-*.lock"):
         with suppress(OSError), unheld(path) as is_free:
@@ -117,45 +125,89 @@ def _forget(store: Store, before: float) -> None:
 def collect_remote(remote: Remote, seconds: float, *, dry: bool = False) -> Iterator[Unused]:
     """Delete unused artifacts of a shared store, and files without a descriptor a day after they were written.
 
-    Records of runs that ended before both, and drafts of killed processes, go with them.
+    Records of runs that ended before both, and drafts of killed processes, go with them. The write time of an
+    unreadable descriptor dates its artifact.
 
     If an artifact with such a file is published at that moment, a reader detects the missing file and rebuilds it.
     """
     since = time.time() - seconds
-    there = list(remote.artifacts())
-    used = {key for note in remote.claims() if _time(note.get("time")) > since for key in note.get("keys", ())}
+    there = list(remote.descriptors())
+    used = _used(remote.claims(), since)
     kept = set[str]()
-    for (operation, key), about in there:
-        if key in used or _time(about.get("created")) > since:
-            kept |= {file["sha256"] for file in about["files"].values()}
+    for (operation, key), about, written in there:
+        if key in used or (written if about is None else _time(about.get("created"))) > since:
+            kept |= {file["sha256"] for file in about["files"].values()} if about else set()
             continue
         if not dry:
             remote.remove(operation, key)
-        yield Unused(operation, key, size_of(about))
+        yield Unused(operation, key, size_of(about) if about else 0)
     if not dry:
         remote.sweep(kept, time.time() - _DRAFTS, ended=min(since, time.time() - _DRAFTS))
 
 
-def _used(store: Store, since: float) -> set[str]:
-    used = set[str]()
-    for path in (store.root / "memory").glob("used-*.json"):
+def _dated(path: Path) -> tuple[float, Unused] | None:
+    # The artifact in a folder after its time; None if it is no folder, or gone.
+    operation, key = path.parent.name, path.name
+    try:
+        artifact = Store(path.parents[2]).open(operation, key)
+        return _time(artifact.descriptor.get("created")), Unused(operation, key, artifact.size)
+    except DamagedArtifact:
+        with suppress(OSError):
+            if path.is_dir():
+                return path.stat().st_mtime, Unused(operation, key, _bytes_in(path))
+        return None
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@dataclass(frozen=True)
+class _Use:
+    """Content of a run's record."""
+
+    time: datetime
+    keys: frozenset[str]
+
+
+_USE = TypeAdapter(_Use)
+
+
+def _records(store: Store) -> Iterator[tuple[str, float, Callable[[], Any]]]:
+    for path in sorted((store.root / "memory").glob("used-*.json")):
+        with suppress(FileNotFoundError):
+            yield str(path), path.stat().st_mtime, partial(read_memory, path)
+
+
+def _used(
+    records: Iterable[tuple[str, float, Callable[[], Any]]],
+    since: float,
+    goes_on: Callable[[str], bool] = lambda name: False,
+) -> set[str]:
+    # Keys of the runs' records (path, write time and reader); the write time dates one that cannot be read.
+    used, damaged = set[str](), list[str]()
+    for path, written, read in records:
+        problem, keys, at = "", frozenset[str](), written
         try:
-            note: Any = read_memory(path)
-            keys, at = {*note["keys"]}, _time(note["time"])
+            use = _USE.validate_python(read())
+            keys, at = use.keys, use.time.timestamp()
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            if path.stat().st_mtime <= since and not _goes_on(store, path.stem.removeprefix("used-")):
-                continue
-            message = f"{path} is damaged: {error}; its run may have used any artifact"
-            raise MissingRequirement(message, "delete the file to let that run's artifacts go too") from error
-        if at > since or _goes_on(store, path.stem.removeprefix("used-")):
+        except (OSError, ValueError, DamagedArtifact) as error:
+            is_odd = isinstance(error, ValidationError)
+            problem = f"{path} is damaged: {'it is not the record of a run' if is_odd else first_line(error)}"
+        if at > since or goes_on(path):
             used |= keys
+            damaged += [problem] * bool(problem)
+    if damaged:
+        message = f"{'; '.join(damaged)}; a run with such a record may have used any artifact"
+        raise MissingRequirement(message, "delete these files to let the artifacts of those runs go too")
     return used
 
 
-def _goes_on(store: Store, name: str) -> bool:
-    # Whether a live process holds the run of this name: locks of dead processes are free.
+def _goes_on(store: Store, record: str | Path) -> bool:
+    # Whether a live process holds the run of a record: locks of dead processes are free.
+    name = Path(record).stem.removeprefix("used-")
     for path in (store.root / "locks").glob(f"use-{name}-*.lock"):
         try:
             with FileLock(path).acquire(timeout=0):

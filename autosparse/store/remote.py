@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import math
 import os
 import posixpath
 import re
@@ -20,12 +21,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from autosparse.borders import expand
+from autosparse.borders import expand, first_line
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
 from autosparse.regular_file import LARGEST_NOTE, NotRegularError, open_regular, read_regular
 from autosparse.store.archive import check_archive
 from autosparse.store.artifact import Artifact
-from autosparse.store.descriptor import DESCRIPTOR, read_descriptor, read_foreign
+from autosparse.store.descriptor import DESCRIPTOR, descriptor_path, file_path, read_descriptor, read_foreign
 from autosparse.store.files import check_room, drafted, link_new, write_through
 from autosparse.store.sealed import seal, unseal
 
@@ -57,9 +58,8 @@ class Remote:
         """Return the keys of the artifacts in the store; requests each by name, because listings may be outdated."""
         named = list(named)
         asked = [one for one in named if one[1] not in {*self._known, *self._bad, *self._lost}]
-        with self._reached("read"), ThreadPoolExecutor(_AT_ONCE) as pool:
-            paths = [self._descriptor(*one) for one in asked]
-            infos = list(pool.map(lambda path: self._patiently(lambda: self._info(path)), paths))
+        with self._reached("read"):
+            infos = self._at_once(self._info, [self._descriptor(*one) for one in asked])
         self._known |= {key for (_, key), info in zip(asked, infos, strict=True) if info is not None}
         return {key for _, key in named if key in self._known - self._lost}
 
@@ -118,14 +118,19 @@ class Remote:
 
     def artifacts(self) -> Iterator[tuple[Named, dict[str, Any]]]:
         """Yield every listed artifact: operation and key, and the descriptor."""
+        yield from ((named, about) for named, about, _ in self.descriptors() if about is not None)
+
+    def descriptors(self) -> Iterator[tuple[Named, dict[str, Any] | None, float]]:
+        """Yield operation and key of every descriptor, its content, and the write time of one without valid content."""
         for path in self._listed("artifacts/*/*.json"):
             operation, name = path.split("/")[-2:]
-            key = name.removesuffix(".json")
-            about = None
-            with self._reached("read"), suppress(DamagedArtifact, FileNotFoundError):  # removed since it was listed
-                about = read_foreign(self._content(path), operation, key)
-            if about is not None:
-                yield (operation, key), about
+            key, about, written = name.removesuffix(".json"), None, 0.0
+            with self._reached("read"), suppress(FileNotFoundError):
+                try:
+                    about = read_foreign(self._content(path), operation, key)
+                except DamagedArtifact:
+                    written = self._written(path)
+                yield (operation, key), about, written
 
     def claim(self, name: str, note: Mapping[str, Any]) -> bool:
         """Record the keys that a run uses, and the time: garbage collection keeps them."""
@@ -133,17 +138,24 @@ class Remote:
         with self._reached("written"):
             return self._patiently(lambda: self._create(path, data, replace=True))
 
-    def claims(self) -> Iterator[dict[str, Any]]:
-        """Yield the runs' records. Raises MissingRequirement for an unreadable one: it may list any key."""
-        with self._reached("read"):
-            for path in self._listed("uses/*.json"):
-                with suppress(FileNotFoundError):
-                    data = self._content(path)
-                    try:
-                        note = unseal(data)
-                    except ValueError as error:
-                        raise ValueError(f"{path} is damaged: {error}") from error
-                    yield note
+    def claims(self) -> Iterator[tuple[str, float, Callable[[], dict[str, Any]]]]:
+        """Yield the runs' records: path, write time, and a reader, which raises DamagedArtifact."""
+        for path in self._listed("uses/*.json"):
+            with self._reached("read"), suppress(FileNotFoundError):
+                yield path, self._written(path), partial(self._claim, path)
+
+    def _claim(self, path: str) -> dict[str, Any]:
+        with self._reached("read"), suppress(FileNotFoundError):
+            try:
+                return unseal(self._content(path))
+            except (ValueError, PermissionError) as error:
+                raise DamagedArtifact("", first_line(error)) from error
+        raise FileNotFoundError(path)
+
+    def _written(self, path: str) -> float:
+        # Write time of a file, infinite if unknown.
+        written = _written(self._patiently(lambda: self._info(path)) or {})
+        return math.inf if written is None else written
 
     def remove(self, operation: str, key: str) -> None:
         """Remove a descriptor, and with it the artifact; `sweep` removes its files."""
@@ -168,8 +180,8 @@ class Remote:
 
     def check_sizes(self, files: Iterable[Mapping[str, Any]]) -> None:
         """Compare files with the sizes in their descriptor, before any is read. Raises DamagedArtifact."""
-        for about in files:
-            size = self._patiently(partial(self._size, self._file(about["sha256"])))
+        files = list(files)
+        for about, size in zip(files, self._sizes(files), strict=True):
             if size is not None and size != about["bytes"]:
                 raise DamagedArtifact("", f"a file has {size:,} bytes, its descriptor says {about['bytes']:,}")
 
@@ -208,8 +220,8 @@ class Remote:
             return False
         try:
             descriptor = read_descriptor(self._content(self._descriptor(operation, key)), operation, key)
-            files = descriptor["files"].values()
-            return all(self._size(self._file(file["sha256"])) == file["bytes"] for file in files)
+            files = list(descriptor["files"].values())
+            return self._sizes(files) == [file["bytes"] for file in files]
         except (FileNotFoundError, DamagedArtifact):
             return False
 
@@ -266,8 +278,15 @@ class Remote:
             write(path)
 
     def _size(self, path: str) -> int | None:
-        info = self._info(path)
-        return None if info is None else int(info["size"])
+        size = (self._info(path) or {}).get("size")  # some servers report none
+        return None if size is None else int(size)
+
+    def _sizes(self, files: Iterable[Mapping[str, Any]]) -> list[int | None]:
+        return self._at_once(self._size, [self._file(about["sha256"]) for about in files])
+
+    def _at_once(self, ask: Callable[[str], Result], paths: Iterable[str]) -> list[Result]:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(lambda path: self._patiently(lambda: ask(path)), paths))
 
     def _info(self, path: str) -> Any:
         self._files.invalidate_cache(posixpath.dirname(path))
@@ -313,10 +332,10 @@ class Remote:
             ) from error
 
     def _descriptor(self, operation: str, key: str) -> str:
-        return f"{self._root}/artifacts/{operation}/{key}.json"
+        return f"{self._root}/{descriptor_path(operation, key)}"
 
     def _file(self, sha256: str) -> str:
-        return f"{self._root}/files/{sha256[:2]}/{sha256}"
+        return f"{self._root}/{file_path(sha256)}"
 
 
 def _opened(url: str) -> tuple[Any, str]:

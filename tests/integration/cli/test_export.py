@@ -11,8 +11,14 @@ import pytest
 import torch
 
 import autosparse
-from autosparse.backends import machine
+from autosparse.backends import machine, this_machine
 from autosparse.exporters import exporters
+from autosparse.plan.compile import compile_plan
+from autosparse.report.build import copy_emitted
+from autosparse.report.finished import Finished
+from autosparse.report.warnings import failed_emissions
+from autosparse.spec import load_spec, resolve
+from autosparse.store import Artifact, Store
 from tests.conftest import Ended, Workspace, call
 
 
@@ -37,6 +43,25 @@ def test_a_run_tells_how_its_models_compare(finished: tuple[Workspace, Ended]) -
             model["speeds"]["1"]["dense_ms"]["median"],
         )
     assert "against the dense network" in workspace.run("report").out
+
+
+def test_a_report_checks_each_model_once(
+    finished: tuple[Workspace, Ended], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads a model's files for the check and for the copy; refused formats need none of them."""
+    spec = load_spec(finished[0].folder / "small.yaml").spec
+    plan = compile_plan(resolve(spec, this_machine()), "small")
+    done, read, files = Finished.of(plan, Store(finished[0].cache), ()), list[str](), Artifact.read
+
+    def recorded(artifact: Artifact, name: str) -> bytes:
+        read.append(name)
+        return files(artifact, name)
+
+    monkeypatch.setattr(Artifact, "read", recorded)
+    emitted, refused = copy_emitted(done, tmp_path), failed_emissions(done)
+
+    assert (2, []) == (len(emitted), refused)
+    assert 2 * len(emitted) == read.count("masks.safetensors")
 
 
 @pytest.mark.slow

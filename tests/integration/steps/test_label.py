@@ -115,6 +115,26 @@ def test_a_warm_up_that_diverges_says_so(here: Workspace, capsys: pytest.Capture
     assert "lower `irp.training.lr`" in ended.err
 
 
+def test_a_step_reads_the_initial_state_once(
+    here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network that it builds shows the shapes of the masks, however many rounds it reads."""
+    read, tensors = list[str](), Artifact.tensors
+
+    def recorded(artifact: Artifact, name: str) -> Tensors:
+        read.append(f"{artifact.descriptor['operation']}/{name}")
+        return tensors(artifact, name)
+
+    (here.folder / "brief.yaml").write_text(SMALL)
+    monkeypatch.setattr(Artifact, "tensors", recorded)
+    source = "{rounds: 2, per_round: 0.5, epochs: 0.1, training: {crop: 1, flip: false}}"
+    ended = call(capsys, f"run brief.yaml --only label/seed100 --set 'irp={source}'")
+
+    assert 0 == ended.code, ended.err
+    assert 3 == read.count("init/state")
+    assert 3 == read.count("irp/masks")
+
+
 COLLAPSES = (
     "version: 1\nmodel: {name: resnet8, width: 4}\ndataset: digits\nbudget: 0.9\ncompare: []\ncontrols: []\nemit: []\n"
     "target: {device: cpu, threads: 1}\ntuning: {trials: 0}\nirp: {rounds: 7, per_round: 0.65}\n"

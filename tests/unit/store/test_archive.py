@@ -6,14 +6,38 @@ import os
 import stat
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from autosparse.errors import UsageError
-from autosparse.store.archive import check_archive
+from autosparse.errors import DamagedArtifact, UsageError
+from autosparse.store import Draft, Remote, Store, key_of
+from autosparse.store.archive import check_archive, write_archive
 
 FILE = f"files/ab/{'ab' * 32}"
+
+
+def test_a_zip_of_artifacts_is_a_shared_store(tmp_path: Path) -> None:
+    """It holds a file of two artifacts once; a damaged artifact ends the writing."""
+    store, path = Store(tmp_path / "cache"), tmp_path / "a.zip"
+
+    def write(draft: Draft) -> None:
+        draft.write("same.bin", b"same")
+
+    for seed in (1, 2):
+        made_from: dict[str, Any] = {"version": 1, "options": {"seed": seed}, "inputs": {}}
+        store.publish("mask", key_of("mask", **made_from), write, partial(dict, made_from))
+    write_archive(path, store.artifacts(), "page")
+    names, published = zipfile.ZipFile(path).namelist(), sorted(key for (_, key), _ in Remote(str(path)).artifacts())
+    pulled = [Store(tmp_path / "other").take(Remote(str(path)), "mask", key).read("same.bin") for key in published]
+    (store.root / "artifacts" / "mask" / published[0] / "same.bin").write_bytes(b"lost")
+
+    assert sorted(one.key for one in store.artifacts()) == published
+    assert (4, [b"same"] * 2) == (len(names), pulled)
+    with pytest.raises(DamagedArtifact, match=r"same\.bin differs"):
+        write_archive(tmp_path / "b.zip", store.artifacts(), "page")
 
 
 def link(archive: zipfile.ZipFile) -> None:

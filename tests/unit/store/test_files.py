@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autosparse.store import canonical, digest
+from autosparse.store.files import drafted, link_new
 
 TEXT = st.text(max_size=10)
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -78,3 +82,41 @@ def test_order_does_not_matter(value: dict[str, Any], random: Any) -> None:
     random.shuffle(items)
 
     assert digest(value) == digest(dict(items))
+
+
+@pytest.fixture(params=[errno.EPERM, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP])
+def no_links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without hard links, by several names of it."""
+
+    def link(*_: object) -> None:
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+@pytest.mark.usefixtures("no_links")
+def test_without_links_a_file_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never read, and an existing file stays."""
+    path = tmp_path / "large.zip"
+    monkeypatch.setattr(Path, "read_bytes", None)
+    with drafted(path, link_new) as draft:
+        draft.write_text("one")
+    with pytest.raises(FileExistsError), drafted(path, link_new) as draft:
+        draft.write_text("two")
+
+    assert "one" == path.read_text()
+    assert [path] == [*tmp_path.iterdir()]
+
+
+@pytest.mark.usefixtures("no_links")
+def test_a_failed_rename_frees_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No empty file stays."""
+
+    def replace(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(OSError, match="Input/output"), drafted(tmp_path / "a.zip", link_new) as draft:
+        draft.write_text("one")
+
+    assert [] == [*tmp_path.iterdir()]

@@ -15,6 +15,7 @@ import pytest
 from autosparse.errors import MissingRequirement
 from autosparse.store import Draft, Remote, Store, collect, collect_remote, gc, in_use, local
 from autosparse.store.files import key_of
+from autosparse.store.sealed import seal
 
 DAY = 86400.0
 _OPTIONS: list[dict[str, Any]] = [{"version": 1, "options": {"seed": seed}, "inputs": {}} for seed in range(6)]
@@ -80,20 +81,51 @@ def test_what_a_run_noted_stays(store: Store) -> None:
 
 
 @pytest.mark.parametrize("text", ['{"time"', "[]", '{"time": "2026-01-01", "keys": []}'])
-def test_a_damaged_note_of_a_run_stops_it(store: Store, text: str) -> None:
-    """Nothing goes: its run may use all. The note of a run that ended long ago goes with the others."""
-    store.note("used-one", {"time": days_ago(5), "keys": [KEYS[2]]})
-    path = store.root / "memory" / "used-one.json"
-    path.write_text(text)
-    with pytest.raises(MissingRequirement, match=r"used-one\.json is damaged: ") as caught:
+def test_damaged_notes_of_runs_stop_it(store: Store, text: str) -> None:
+    """Nothing goes: their runs may use all. One message names them; those of long ago go with the others."""
+    names = [f"used-{name}" for name in ("one", "two", "sound")]
+    for name in names:
+        store.note(name, {"time": days_ago(5), "keys": [KEYS[2]] if name == "used-sound" else 1})
+    one, two = (store.root / "memory" / f"{name}.json" for name in names[:2])
+    one.write_text(text)
+    with pytest.raises(
+        MissingRequirement, match=r"used-one\.json is damaged: .*used-two\.json is damaged: it is not"
+    ) as caught:
         gone(store)
     kept = left(store)
-    os.utime(path, (time.time() - 40 * DAY,) * 2)
+    for path in (one, two):
+        os.utime(path, (time.time() - 40 * DAY,) * 2)
 
-    assert "delete the file" in str(caught.value.hint)
+    assert "delete these files" in str(caught.value.hint)
     assert KEYS[:5] == kept
-    assert sorted([*KEYS[2:4], "used-one"]) == gone(store)
-    assert not path.exists()
+    assert sorted([KEYS[3], "used-one"]) == gone(store)
+    assert (False, False) == (one.exists(), two.exists())
+
+
+def test_a_damaged_note_of_an_active_run_stops_it(store: Store) -> None:
+    """However old the file is."""
+    path = store.root / "memory" / "used-live.json"
+    with in_use(store, "live", []):
+        path.write_text("[]")
+        os.utime(path, (time.time() - 40 * DAY,) * 2)
+        with pytest.raises(MissingRequirement, match=r"used-live\.json is damaged: "):
+            gone(store)
+
+
+def test_artifacts_without_a_descriptor_go(store: Store) -> None:
+    """The write time of their folder is theirs; those in use and those that another process makes stay."""
+    folders = [store.root / "artifacts" / "mask" / key for key in KEYS[:5]]
+    for number, folder in enumerate(folders):
+        descriptor = folder / "artifact.json"
+        descriptor.unlink() if number % 2 else descriptor.write_text("{")
+        os.utime(folder, (time.time() - (10 if number == 4 else 40) * DAY,) * 2)
+    store.note("used-one", {"time": days_ago(5), "keys": [KEYS[0]]})
+    with store.lock(KEYS[1]):
+        listed, went = gone(store, dry=True), gone(store)
+
+    assert KEYS[1:4] == listed
+    assert KEYS[2:4] == went
+    assert [True, True, False, False, True] == [folder.exists() for folder in folders]
 
 
 def test_damaged_memory_goes(store: Store) -> None:
@@ -153,15 +185,34 @@ def test_a_shared_store_keeps_what_runs_of_any_machine_use(remote: Remote, store
         assert key == Store(tmp_path / "reader", remote.url).bring("mask", key).json("value")
 
 
-@pytest.mark.parametrize("note", [b'{"time"', b"[]"])
-def test_a_note_that_cannot_be_read_stops_it(remote: Remote, note: bytes) -> None:
-    """Nothing goes: it may be of a run that uses all."""
-    remote.claim("run", {"time": days_ago(0), "keys": KEYS})
-    remote._files.pipe_file(f"{remote._root}/uses/run.json", note)
-
-    with pytest.raises(Exception, match="cannot be read"):
+@pytest.mark.parametrize("note", [b'{"time"', b"[]", seal({"time": "now", "keys": []})])
+def test_notes_that_cannot_be_read_stop_it(remote: Remote, note: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing goes: they may be of runs that use all. Those written long ago count as old."""
+    for name in ("run1", "run2"):
+        remote.claim(name, {"time": days_ago(0), "keys": KEYS})
+        remote._files.pipe_file(f"{remote._root}/uses/{name}.json", note)
+    with pytest.raises(MissingRequirement, match=r"run1\.json is damaged: .*run2\.json is damaged: "):
         list(collect_remote(remote, 30 * DAY))
-    assert 6 == len(list(remote.artifacts()))
+    kept = len(list(remote.artifacts()))
+    written = Remote._written
+    monkeypatch.setattr(Remote, "_written", lambda self, path: written(self, path) - 40 * DAY)
+
+    assert 6 == kept
+    assert [*KEYS[2:4], KEYS[5]] == sorted(one.key for one in collect_remote(remote, 30 * DAY))
+
+
+def test_damaged_descriptors_of_a_shared_store_go(remote: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their write time counts."""
+    for key in KEYS[:2]:
+        remote._files.pipe_file(remote._descriptor("mask", key), b"{")
+    young = {one.key for one in collect_remote(remote, 30 * DAY, dry=True)}
+    monkeypatch.setattr(Remote, "_written", lambda self, path: time.time() - 40 * DAY)
+    list(collect_remote(remote, 30 * DAY))
+
+    assert {KEYS[2], KEYS[3], KEYS[5]} == young
+    assert [f"{KEYS[4]}.json"] == [
+        path.rpartition("/")[2] for path in remote._files.find(f"{remote._root}/artifacts") if "/." not in path
+    ]
 
 
 def test_a_run_that_goes_on_says_so(remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +234,7 @@ def test_a_run_that_goes_on_says_so(remote: Remote, tmp_path: Path, monkeypatch:
         end = time.monotonic() + 20
         while len(attempts) < 4 and time.monotonic() < end:
             time.sleep(0.01)
-    noted = [note["keys"] for note in remote.claims()]
+    noted = [read()["keys"] for _, _, read in remote.claims()]
     made = len(attempts)
     time.sleep(0.2)
 

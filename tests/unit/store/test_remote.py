@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import threading
 import uuid
@@ -18,6 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
+from autosparse.execute import step_runner
+from autosparse.execute.step_runner import StepRunner
 from autosparse.store import Artifact, Draft, Store
 from autosparse.store import remote as module
 from autosparse.store.descriptor import EMPTY
@@ -286,6 +289,57 @@ def test_what_is_damaged_here_is_not_published(tmp_path: Path, url: str, damage:
         store.share("mask", KEY)
     assert store.problem is None
     assert not published(url)
+
+
+def test_what_is_published_is_checked_once(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a caller's check, if any; nothing is read for a shared store that is known to be unreachable."""
+    store, read, files = store_at(tmp_path / "a", url), list[str](), Artifact.read
+
+    def recorded(artifact: Artifact, name: str) -> bytes:
+        read.append(name)
+        return files(artifact, name)
+
+    monkeypatch.setattr(Artifact, "read", recorded)
+    store.share("mask", KEY, check=lambda artifact: artifact.json("value"))
+    checked = read.copy()
+    store._remote._files = Faulty(store._remote._files, 1)  # type: ignore[union-attr]
+    shared = [store.share("mask", KEY, replace=True) for _ in range(3)]
+
+    assert ["value.json"] == checked
+    assert [False] * 3 == shared
+    assert ["raw.bin", "value.json"] == sorted(read[1:])
+
+
+def test_a_reused_step_is_read_once_to_be_shared(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the check of its step; not at all without a connection."""
+    store, checked = store_at(tmp_path / "a", url), list[str]()
+    step: Any = SimpleNamespace(name="mask", operation="mask", key=KEY)
+    observer: Any = SimpleNamespace(on_event=lambda _: None)
+    runner = StepRunner(SimpleNamespace(steps={}), store, observer, SimpleNamespace())  # type: ignore[arg-type]
+    monkeypatch.setattr(step_runner, "check", lambda artifact: checked.append(artifact.key))
+    monkeypatch.setattr(Artifact, "read", lambda artifact, name: checked.append(name))
+    runner.reuse(step)
+    there = published(url)
+    store._until = math.inf
+    runner.reuse(step)
+
+    assert [KEY] == checked == there
+
+
+def test_sizes_are_asked_in_parallel(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request after the other would take a second for each of a few files of a distant store."""
+    store_at(tmp_path / "a", url).share("mask", KEY)
+    remote, both, info = Remote(url), threading.Barrier(2, timeout=2), Remote._info
+    files = next(about["files"] for _, about in remote.artifacts()).values()
+
+    def meets(self: Remote, path: str) -> Any:
+        both.wait()
+        return info(self, path)
+
+    monkeypatch.setattr(Remote, "_info", meets)
+    remote.check_sizes(files)
+    with pytest.raises(DamagedArtifact, match="its descriptor says 1,000"):
+        remote.check_sizes([{**about, "bytes": 1000} for about in files])
 
 
 def test_a_folder_without_links_is_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
