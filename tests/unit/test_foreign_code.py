@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from autosparse.borders import first_line, in_short
@@ -19,3 +21,13 @@ def test_the_first_line_has_no_colours(message: str, line: str) -> None:
 def test_an_error_without_a_message_has_its_type() -> None:
     """The type comes first in any case."""
     assert ["KeyError", "ValueError: odd"] == [in_short(KeyError()), in_short(ValueError("odd"))]
+
+
+def test_output_of_foreign_code_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    """Code that closes its stdout closes neither of the program's streams."""
+    with printing_to_stderr():
+        print("theirs")
+        sys.stdout.close()
+    print("ours")
+
+    assert ("ours\n", "theirs\n") == tuple(capsys.readouterr())
