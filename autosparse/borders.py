@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +13,8 @@ from autosparse.text import quoted
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _EXHAUSTED = re.compile(
-    "DefaultCPUAllocator|can't allocate memory|not enough memory|Unable to allocate|Storage size calculation overflowed"
+    "DefaultCPUAllocator|can't allocate memory|Cannot allocate memory|not enough memory|Unable to allocate|"
+    "Storage size calculation overflowed"
 )
 
 
@@ -99,4 +101,11 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     """Return whether Python, numpy or torch ran out of memory; torch's CPU allocator raises a plain RuntimeError."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError | OSError) and bool(_EXHAUSTED.search(str(error)))
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError | OSError) and bool(_EXHAUSTED.search(first_line(error)))
+
+
+def is_of_machine(error: BaseException) -> bool:
+    """Return whether an error shows a lack of memory or a broken library, and so no damage of the content it reads."""
+    return isinstance(error, ImportError) or is_out_of_memory(error)

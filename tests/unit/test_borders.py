@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -127,7 +128,10 @@ def test_a_damaged_library_is_a_missing_one(
         (MemoryError(), True),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), True),
         (RuntimeError("Storage size calculation overflowed with sizes=[9]"), True),
-        (OSError("Cannot allocate memory"), False),
+        (RuntimeError("unable to mmap 9 bytes from file <a.bin>: Cannot allocate memory (12)"), True),
+        (OSError(errno.ENOMEM, "kein Speicher"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (type("Odd", (RuntimeError, OddError), {})(), False),
         (RuntimeError("shapes cannot be multiplied"), False),
     ],
 )
