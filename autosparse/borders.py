@@ -53,7 +53,10 @@ def optional(library: str, purpose: str, install: str) -> Iterator[None]:
 
 
 def expand(path: str | Path) -> Path:
-    """Return a path with `~` expanded. Raises UsageError for a text that no file can have as its path."""
+    """Return a path with `~` expanded. Raises UsageError for a text that no file can have as its path.
+
+    Errors of the file system, such as a network folder that is gone, are left to the reader of the file.
+    """
 
     def refuse(error: BaseException) -> UsageError:
         return UsageError(
@@ -62,8 +65,11 @@ def expand(path: str | Path) -> Path:
 
     with border(refuse):
         expanded = Path(path).expanduser()
-        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        try:
             expanded.stat()
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+                raise
         return expanded
 
 

@@ -24,6 +24,7 @@ from autosparse.execute.outcome import failures_of
 from autosparse.foreign_code import foreign_code
 from autosparse.packaged import shipped
 from autosparse.text import size
+from autosparse.user_code import content_of
 from tests.plans import compiled
 
 
@@ -80,6 +81,23 @@ def test_a_text_that_is_no_path_is_refused(tmp_path: Path, path: str, reason: st
         expand(tmp_path / path if path == "loop" else path)
 
     assert len(caught.value.message) < 300
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ESTALE, errno.EIO, errno.ENOTCONN, errno.EACCES])
+def test_an_error_of_the_file_system_does_not_make_a_path_a_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Windows answers EINVAL for a glob; for a folder that is gone, the reader of its files raises the error."""
+
+    def stat(path: Path, **_: Any) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr(Path, "is_file", stat)
+
+    assert tmp_path / "train-*.parquet" == expand(tmp_path / "train-*.parquet")
+    with pytest.raises(OSError, match=os.strerror(number)):
+        content_of({"weights": str(tmp_path / "weights.bin")})
 
 
 def test_a_path_that_does_not_exist_is_one(tmp_path: Path) -> None:
