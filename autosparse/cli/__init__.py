@@ -75,7 +75,7 @@ def _report(error: BaseException, arguments: list[str], stop: Stop) -> int:
         case _ if stop.code:  # whatever a library made of it
             return _stopped(error, stop.code)
         case SystemExit():
-            return error.code if isinstance(error.code, int) else 0
+            return _exited(error.code)
         case KeyboardInterrupt():
             return _stopped(error, 130)
         case Terminated():
@@ -105,6 +105,15 @@ def _stopped(error: BaseException, code: int) -> int:
     if code == 130 and not isinstance(error, SystemExit):  # a command that exits has printed more about it
         say("stopped")
     return code
+
+
+def _exited(code: object) -> int:
+    # As Python ends with SystemExit: None is no error, a text is one.
+    if code is None or isinstance(code, int):
+        return code or 0
+    with suppress(OSError):  # stderr may be closed
+        say(str(code))
+    return 1
 
 
 def _known(error: BaseException, arguments: list[str]) -> AutosparseError:
