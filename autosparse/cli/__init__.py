@@ -13,18 +13,17 @@ from typing import Any
 import typer
 
 from autosparse.cli import doctor, run, export, cache, runs, specs, compare  # isort: skip  # the order of `--help`
-from autosparse.borders import in_short, is_out_of_memory, out_of_memory, reason_of
+from autosparse.borders import is_out_of_memory
 from autosparse.cli.app import Stop, app, say, say_error
 from autosparse.cli.help import misuse
 from autosparse.console.format import show_text
 from autosparse.errors import (
     AutosparseError,
-    MissingRequirement,
     SpecError,
     Terminated,
     UsageError,
 )
-from autosparse.foreign_code import internal
+from autosparse.foreign_code import unexpected
 from autosparse.packaged import __version__
 from autosparse.text import spelled
 
@@ -123,16 +122,9 @@ def _known(error: BaseException, arguments: list[str]) -> AutosparseError:
             return error
         case _MISUSE():
             return UsageError(*misuse(error, arguments))
-        case _ if is_out_of_memory(error):
-            return out_of_memory("the command", error)
-        case ImportError():
-            return MissingRequirement(f"a library cannot be imported: {in_short(error)}", "install it again")
-        case UnicodeEncodeError() if any("\ud800" <= char <= "\udfff" for char in error.object):
-            return UsageError(f"a name holds {error.object[error.start]!a}, which is not text", "rename it in UTF-8")
-        case OSError():  # such as a full disk behind stdout
+        case OSError() if not is_out_of_memory(error):  # such as a full disk behind stdout
             _discard_output()
-            return MissingRequirement(f"{error.filename or 'the output'} cannot be written or read: {reason_of(error)}")
-    return internal(error)
+    return unexpected(error)
 
 
 def _discard_output() -> None:
