@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,16 +37,19 @@ def border(refuse: Callable[[BaseException], BaseException]) -> Iterator[None]:
 
 
 @contextmanager
-def optional(library: str, purpose: str, install: str) -> Iterator[None]:
-    """Turn any error of importing an optional library into a MissingExtra, also that of a damaged installation.
+def optional(*libraries: str, purpose: str, install: str) -> Iterator[None]:
+    """Turn any error of importing optional libraries into a MissingExtra, also that of a damaged installation.
 
-    `purpose` begins the message, such as "Parquet files"; `install` is the argument of `pip install`.
+    `purpose` begins the message, such as "dataset `parquet`"; `install` is the argument of `pip install`.
     """
 
     def missing(error: BaseException) -> MissingExtra:
         hint = f"run `pip install {install}`"
-        if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in library.split(" and "):
-            return MissingExtra(f"{purpose} needs {library}, which is not installed", hint)
+        named = str(getattr(error, "name", "")).partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and named in libraries:
+            return MissingExtra(f"{purpose} needs {named}, which is not installed", hint)
+        broken = next((one for one in libraries if one not in sys.modules), " and ".join(libraries))
+        library = named if named in libraries else broken
         return MissingExtra(f"{purpose} needs {library}, which cannot be imported: {in_short(error)}", hint)
 
     with border(missing):

@@ -311,7 +311,7 @@ def _broken(name: str, error: BaseException) -> StepError:
 
 
 def _library() -> ModuleType:
-    with optional("ray", "backend `ray`", "'autosparse[ray]'"):
+    with optional("ray", purpose="backend `ray`", install="'autosparse[ray]'"):
         import ray as library
         import ray.util.scheduling_strategies
     return library

@@ -117,7 +117,7 @@ class _Table:
 
 
 def _arrow() -> Any:
-    with optional("pyarrow", "dataset `parquet`", "'autosparse[data]'"):
+    with optional("pyarrow", purpose="dataset `parquet`", install="'autosparse[data]'"):
         import pyarrow.parquet
     return pyarrow.parquet
 

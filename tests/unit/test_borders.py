@@ -119,7 +119,9 @@ def test_a_path_that_does_not_exist_is_one(tmp_path: Path) -> None:
             AttributeError("module has no attribute 'b'"),
             "cannot be imported: AttributeError: module has no attribute 'b'",
         ),
-        (SystemExit(1), "cannot be imported: SystemExit: 1"),
+        (SystemExit(1), "x needs half, which cannot be imported: SystemExit: 1"),
+        (ModuleNotFoundError("No module named 'other'", name="other"), "x needs other, which is not installed"),
+        (ImportError("undefined symbol", name="other.core"), "x needs other, which cannot be imported: ImportError"),
     ],
 )
 def test_a_damaged_library_is_a_missing_one(
@@ -134,7 +136,10 @@ def test_a_damaged_library_is_a_missing_one(
         return ordinary(name, *about)
 
     monkeypatch.setattr(builtins, "__import__", load)
-    with pytest.raises(MissingExtra, match=message) as caught, optional("half", "x", "'autosparse[half]'"):
+    with (
+        pytest.raises(MissingExtra, match=message) as caught,
+        optional("half", "other", purpose="x", install="'autosparse[half]'"),
+    ):
         __import__("half")
 
     assert "run `pip install 'autosparse[half]'`" == caught.value.hint
