@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +14,8 @@ from autosparse.text import quoted
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _EXHAUSTED = re.compile(
-    "DefaultCPUAllocator|can't allocate memory|not enough memory|Unable to allocate|Storage size calculation overflowed"
+    "DefaultCPUAllocator|can't allocate memory|Cannot allocate memory|not enough memory|Unable to allocate|"
+    "Storage size calculation overflowed"
 )
 
 
@@ -34,16 +37,19 @@ def border(refuse: Callable[[BaseException], BaseException]) -> Iterator[None]:
 
 
 @contextmanager
-def optional(library: str, purpose: str, install: str) -> Iterator[None]:
-    """Turn any error of importing an optional library into a MissingExtra, also that of a damaged installation.
+def optional(*libraries: str, purpose: str, install: str) -> Iterator[None]:
+    """Turn any error of importing optional libraries into a MissingExtra, also that of a damaged installation.
 
-    `purpose` begins the message, such as "Parquet files"; `install` is the argument of `pip install`.
+    `purpose` begins the message, such as "dataset `parquet`"; `install` is the argument of `pip install`.
     """
 
     def missing(error: BaseException) -> MissingExtra:
         hint = f"run `pip install {install}`"
-        if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] in library.split(" and "):
-            return MissingExtra(f"{purpose} needs {library}, which is not installed", hint)
+        named = str(getattr(error, "name", "")).partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and named in libraries:
+            return MissingExtra(f"{purpose} needs {named}, which is not installed", hint)
+        broken = next((one for one in libraries if one not in sys.modules), " and ".join(libraries))
+        library = named if named in libraries else broken
         return MissingExtra(f"{purpose} needs {library}, which cannot be imported: {in_short(error)}", hint)
 
     with border(missing):
@@ -51,7 +57,10 @@ def optional(library: str, purpose: str, install: str) -> Iterator[None]:
 
 
 def expand(path: str | Path) -> Path:
-    """Return a path with `~` expanded. Raises UsageError for a text that no file can have as its path."""
+    """Return a path with `~` expanded. Raises UsageError for a text that no file can have as its path.
+
+    Errors of the file system, such as a network folder that is gone, are left to the reader of the file.
+    """
 
     def refuse(error: BaseException) -> UsageError:
         return UsageError(
@@ -60,8 +69,11 @@ def expand(path: str | Path) -> Path:
 
     with border(refuse):
         expanded = Path(path).expanduser()
-        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        try:
             expanded.stat()
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+                raise
         return expanded
 
 
@@ -99,4 +111,11 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     """Return whether Python, numpy or torch ran out of memory; torch's CPU allocator raises a plain RuntimeError."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError | OSError) and bool(_EXHAUSTED.search(str(error)))
+    if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+        return True
+    return isinstance(error, RuntimeError | OSError) and bool(_EXHAUSTED.search(first_line(error)))
+
+
+def is_of_machine(error: BaseException) -> bool:
+    """Return whether an error shows a lack of memory or a broken library, and so no damage of the content it reads."""
+    return isinstance(error, ImportError) or is_out_of_memory(error)

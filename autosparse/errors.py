@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 _LONGEST, _LONGEST_VALUE = 2000, 300
-_VALUE = re.compile(r"\S{301,}|`[^`]{299,}`|'[^']{299,}'|\"[^\"]{299,}\"")
+_VALUE = re.compile(r"\S{301,}|`[^`]{299,}`|(?<!\w)'[^']{299,}'(?!\w)|(?<!\w)\"[^\"]{299,}\"(?!\w)")
 
 
 def shortened(text: str) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from pathlib import Path
 
-from autosparse.borders import border, in_short, is_out_of_memory
-from autosparse.errors import InternalError, OwnCodeError
+from autosparse.borders import border, in_short, is_out_of_memory, out_of_memory, reason_of
+from autosparse.errors import AutosparseError, InternalError, MissingRequirement, OwnCodeError, UsageError
 from autosparse.lazy_torch import torch
 
 _OURS = Path(__file__).parent
@@ -70,6 +70,31 @@ def is_ours(error: BaseException) -> bool:
     # torch and the system raise from C: these errors have no frame of the code that raised them.
     from_outside = isinstance(error, RuntimeError | OSError | ImportError) and not isinstance(error, RecursionError)
     return bool(frames) and Path(frames[-1]).is_relative_to(_OURS) and not from_outside and not is_out_of_memory(error)
+
+
+def unexpected(error: BaseException, step: str = "") -> AutosparseError:
+    """Return the error that stands for one that no code handles: the machine's, or else a bug.
+
+    It is the same in the command's process and in workers; with a `step`, it fails this step alone.
+    """
+    start = f"step `{step}` failed: " if step else ""
+    made: AutosparseError
+    match error:
+        case _ if is_out_of_memory(error):
+            made = out_of_memory(f"step `{step}`" if step else "the command", error)
+        case ImportError():
+            problem = f"{start}a library cannot be imported: {in_short(error)}"
+            made = MissingRequirement(problem, "install it again")
+        case UnicodeEncodeError() if any("\ud800" <= char <= "\udfff" for char in error.object):
+            problem = f"{start}a name holds {error.object[error.start]!a}, which is not text"
+            made = UsageError(problem, "rename it in UTF-8")
+        case OSError():  # such as a full disk behind stdout
+            file = error.filename or ("a file" if step else "the output")
+            made = MissingRequirement(f"{start}{file} cannot be written or read: {reason_of(error)}")
+        case _:
+            return internal(error, step)
+    made.step = step
+    return made
 
 
 def internal(error: BaseException, step: str = "") -> InternalError:

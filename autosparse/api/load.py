@@ -16,16 +16,16 @@ from threading import get_ident
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le, Len
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from autosparse.api.hold import unwrap
 from autosparse.backends import available_memory
-from autosparse.borders import first_line
+from autosparse.borders import first_line, is_of_machine, is_out_of_memory, out_of_memory
 from autosparse.core.inputs import leaves
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import state_of
-from autosparse.datasets import LARGEST_SIDE
-from autosparse.errors import AutosparseError, DamagedFile, MissingRequirement, UsageError
+from autosparse.datasets import MOST_VALUES
+from autosparse.errors import AutosparseError, DamagedFile, FitError, MissingRequirement, UsageError
 from autosparse.exporters import Model, exporters, fit, most_numbers
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model, models
@@ -72,9 +72,15 @@ class _Model(_Part):
     options: Mapping[str, Any] = {}
 
 
+def _check_shape(shape: list[int]) -> list[int]:
+    if math.prod(shape) > MOST_VALUES:
+        raise ValueError(f"an image has more than {MOST_VALUES:,} values")
+    return shape
+
+
 class _Network(_Part):
     model: _Model
-    shape: Annotated[list[Annotated[int, Ge(1), Le(LARGEST_SIDE)]], Len(3, 3)]
+    shape: Annotated[list[Annotated[int, Ge(1)]], Len(3, 3), AfterValidator(_check_shape)]
     classes: Annotated[int, Ge(1), Le(2**20)]
 
 
@@ -142,6 +148,7 @@ def load(path: str | Path, model: torch.nn.Module | None = None) -> torch.nn.Mod
         UsageError: If the path holds no emitted model, its format is for another program, its network is user code, or
             its tensors do not fit `model`.
         DamagedFile: If the bytes differ from the card or hold no model.
+        FitError: If the model is larger than the memory.
 
     Examples:
         >>> import tempfile
@@ -179,6 +186,7 @@ def read_emitted(path: str | Path) -> OpenedModel:
     Raises:
         UsageError: If the path holds no emitted model.
         DamagedFile: If the bytes differ from the card or hold no model.
+        FitError: If the model is larger than the memory.
     """
     where = Path(path)
     kind = _kind(where, follow=True)  # follow the given link, but no link inside the folder
@@ -193,8 +201,10 @@ def read_emitted(path: str | Path) -> OpenedModel:
     except AutosparseError:
         raise
     except OSError as error:
+        _check_machine(where, error)
         raise UsageError(f"{where} cannot be read: {error.strerror or error}") from error
     except Exception as error:  # bytes of anyone: whatever they raise is their damage
+        _check_machine(where, error)
         raise DamagedFile(
             f"{where} is damaged: {_reason(error)}", "copy it again from the run that emitted it"
         ) from error
@@ -250,8 +260,10 @@ def _bytes(path: Path, *, most: float = math.inf) -> bytes:
         raise ValueError(f"{path.name} is {'missing' if kind is None else 'not a file'}")
     with open_regular(path) as file:
         length = os.fstat(file.fileno()).st_size
-        if length > (limit := min(most, available_memory())):
-            raise ValueError(f"{path.name} of {size(length)} is larger than {size(limit)}")
+        if length > most:
+            raise ValueError(f"{path.name} of {size(length)} is larger than {size(most)}")
+        if length > (memory := available_memory()):
+            raise FitError(f"{path} of {size(length)} is larger than {size(memory)} of available memory")
         return file.read(length)
 
 
@@ -291,10 +303,19 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
             _try(fit(opened.format, drawn.model, paper), shape, classes)
         with seeded(0):
             return build_model(name, options, shape, classes)
-    except MissingRequirement:
+    except (FitError, MissingRequirement):
         raise
     except Exception as error:  # options of anyone, for networks of any library
+        _check_machine(opened.path, error)
         raise DamagedFile(f"{opened.path} is damaged: {CARD}: {_reason(error)}") from error
+
+
+def _check_machine(path: Path, error: Exception) -> None:
+    # Raise an error that damages no file: a lack of memory, or a library that cannot be imported.
+    if is_out_of_memory(error):
+        raise out_of_memory(f"loading {path}", error) from error
+    if is_of_machine(error):
+        raise error
 
 
 def _is_modest(value: Any) -> bool:

@@ -20,9 +20,9 @@ from typing import Annotated, Any
 from autosparse.backends._base import Event, Note, Progress, Raised, Result, RunStep, Started, Waiting, backends, local
 from autosparse.backends.limits import Limits, this_process
 from autosparse.backends.machine import Placement
-from autosparse.borders import optional
+from autosparse.borders import is_of_machine, optional
 from autosparse.errors import AutosparseError, FitError, MissingRequirement, StepError, UsageError
-from autosparse.foreign_code import internal, is_ours
+from autosparse.foreign_code import is_ours, unexpected
 
 _LEAST_OBJECTS = 80 * 2**20  # bytes of objects, of which Ray requires 75 MiB
 _AGAIN = 10  # retries of a step after a node or process failure
@@ -300,7 +300,8 @@ def act(work: RunStep, name: str, board: Any) -> list[Event | Raised]:
     except AutosparseError as error:
         ended.append(Raised(error))
     except Exception as error:
-        ended.append(Raised(internal(error, name) if is_ours(error) else _broken(name, error)))
+        known = is_ours(error) or is_of_machine(error)
+        ended.append(Raised(unexpected(error, name) if known else _broken(name, error)))
     return ended
 
 
@@ -310,7 +311,7 @@ def _broken(name: str, error: BaseException) -> StepError:
 
 
 def _library() -> ModuleType:
-    with optional("ray", "backend `ray`", "'autosparse[ray]'"):
+    with optional("ray", purpose="backend `ray`", install="'autosparse[ray]'"):
         import ray as library
         import ray.util.scheduling_strategies
     return library

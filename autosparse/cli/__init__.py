@@ -13,18 +13,17 @@ from typing import Any
 import typer
 
 from autosparse.cli import doctor, run, export, cache, runs, specs, compare  # isort: skip  # the order of `--help`
-from autosparse.borders import in_short, is_out_of_memory, out_of_memory, reason_of
+from autosparse.borders import is_out_of_memory
 from autosparse.cli.app import Stop, app, say, say_error
 from autosparse.cli.help import misuse
 from autosparse.console.format import show_text
 from autosparse.errors import (
     AutosparseError,
-    MissingRequirement,
     SpecError,
     Terminated,
     UsageError,
 )
-from autosparse.foreign_code import internal
+from autosparse.foreign_code import unexpected
 from autosparse.packaged import __version__
 from autosparse.text import spelled
 
@@ -75,7 +74,7 @@ def _report(error: BaseException, arguments: list[str], stop: Stop) -> int:
         case _ if stop.code:  # whatever a library made of it
             return _stopped(error, stop.code)
         case SystemExit():
-            return error.code if isinstance(error.code, int) else 0
+            return _exited(error.code)
         case KeyboardInterrupt():
             return _stopped(error, 130)
         case Terminated():
@@ -107,6 +106,15 @@ def _stopped(error: BaseException, code: int) -> int:
     return code
 
 
+def _exited(code: object) -> int:
+    # As Python ends with SystemExit: None is no error, a text is one.
+    if code is None or isinstance(code, int):
+        return code or 0
+    with suppress(OSError):  # stderr may be closed
+        say(str(code))
+    return 1
+
+
 def _known(error: BaseException, arguments: list[str]) -> AutosparseError:
     # The error of autosparse that stands for any error.
     match error:
@@ -114,16 +122,9 @@ def _known(error: BaseException, arguments: list[str]) -> AutosparseError:
             return error
         case _MISUSE():
             return UsageError(*misuse(error, arguments))
-        case _ if is_out_of_memory(error):
-            return out_of_memory("the command", error)
-        case ImportError():
-            return MissingRequirement(f"a library cannot be imported: {in_short(error)}", "install it again")
-        case UnicodeEncodeError() if any("\ud800" <= char <= "\udfff" for char in error.object):
-            return UsageError(f"a name holds {error.object[error.start]!a}, which is not text", "rename it in UTF-8")
-        case OSError():  # such as a full disk behind stdout
+        case OSError() if not is_out_of_memory(error):  # such as a full disk behind stdout
             _discard_output()
-            return MissingRequirement(f"{error.filename or 'the output'} cannot be written or read: {reason_of(error)}")
-    return internal(error)
+    return unexpected(error)
 
 
 def _discard_output() -> None:

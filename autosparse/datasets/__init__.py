@@ -2,8 +2,8 @@
 
 from autosparse.datasets import builtin, image_folder, parquet, user_code
 from autosparse.datasets._base import (
-    LARGEST_SIDE,
     MOST_CLASSES,
+    MOST_VALUES,
     Part,
     Pool,
     Source,
@@ -13,4 +13,4 @@ from autosparse.datasets._base import (
     open_source,
 )
 
-__all__ = ["LARGEST_SIDE", "MOST_CLASSES", "Part", "Pool", "Source", "Split", "Splits", "datasets", "open_source"]
+__all__ = ["MOST_CLASSES", "MOST_VALUES", "Part", "Pool", "Source", "Split", "Splits", "datasets", "open_source"]

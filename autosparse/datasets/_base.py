@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -20,7 +21,9 @@ from autosparse.text import listed
 Array: TypeAlias = "numpy.ndarray[Any, Any]"
 
 LARGEST_SIDE = 4096
-"""Largest side of an image in pixels, and largest number of its channels."""
+"""Largest side in pixels that images are scaled to."""
+MOST_VALUES = 3 * LARGEST_SIDE**2
+"""Largest number of values of one image, of any shape."""
 MOST_CLASSES = 2**20
 _SHARE = 10
 """Inverse share of training images held out where a set lacks images for a purpose and the spec sets no number."""
@@ -179,15 +182,16 @@ def choose_part(pool: Pool, part: Part, name: str) -> Source:
     classes = len(part.classes) if part.classes is not None else len(pool.classes)
     if pool.classes and classes < 2:
         raise UsageError(f"dataset {name} has one class, {pool.classes[0]!r}: a classifier needs two")
-    if part.size is None and max(pool.shape) > LARGEST_SIDE:
-        size = " x ".join(map(str, pool.shape[1:]))
-        raise UsageError(f"dataset {name} has images of {size} pixels, above {LARGEST_SIDE}", "set `dataset.size`")
+    shape = pool.shape if part.size is None else (pool.shape[0], part.size, part.size)
+    if math.prod(shape) > MOST_VALUES:
+        size = " x ".join(map(str, shape))
+        problem = f"dataset {name} has images of {size}, above {MOST_VALUES:,} values"
+        raise UsageError(problem, "set `dataset.size`" if part.size is None else "lower `dataset.size`")
     if classes > MOST_CLASSES:
         raise UsageError(f"dataset {name} has {classes:,} classes, above {MOST_CLASSES:,}", "are they identifiers?")
     share = classes / max(1, len(pool.classes))
     images = round(pool.images["train"] * share)
     train, validation, test = _sizes(pool, part, images, name)
-    shape = pool.shape if part.size is None else (pool.shape[0], part.size, part.size)
     has_test = bool(pool.images["test"])
     split: dict[str, Any] = {"validation": validation} if has_test else {"split": [train, validation, test]}
     chosen: dict[str, Any] = {"classes": numbers, "images_per_class": part.images_per_class, "size": part.size}

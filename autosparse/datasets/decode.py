@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from autosparse.backends import usable_cores
-from autosparse.borders import first_line
+from autosparse.borders import first_line, is_out_of_memory
 from autosparse.datasets._base import Array, Split
 from autosparse.errors import AutosparseError, MissingData, StepError, UsageError
 from autosparse.lazy_torch import numpy
@@ -158,6 +158,8 @@ def decoded(name: str, data: bytes, channels: int, size: int | None) -> tuple[st
         what = "its image format is unknown" if data else "it is empty"
         raise StepError(f"{name} cannot be decoded: {what}", f"{_REMEDY}; {_SCAN}") from None
     except Exception as error:  # decoders raise any type
+        if is_out_of_memory(error):
+            raise
         reason = (first_line(error) or type(error).__name__).rstrip(".")
         raise StepError(f"{name} cannot be decoded: {reason}", f"{_REMEDY}; {_SCAN}") from error
     return mode, _array(converted if size is None else _fit(converted, size))
@@ -181,7 +183,9 @@ def _upright(picture: Any) -> Any:
     picture.load()  # Pillow rotates TIFF files while loading
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # damaged EXIF data: no orientation
+    except Exception as error:  # damaged EXIF data: no orientation
+        if is_out_of_memory(error):
+            raise
         return picture
     turn = _TURNS.get(orientation)
     return picture if turn is None else picture.transpose(turn)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from autosparse.borders import is_out_of_memory
 from autosparse.errors import UsageError
 from autosparse.store import digest
 from autosparse.text import listed
@@ -167,5 +168,7 @@ def features_of(schema: Any, file: Path) -> Mapping[str, Any]:
     try:
         features = json.loads(about).get("info", {}).get("features") or {}
         return {column: feature for column, feature in features.items() if isinstance(feature, dict)}
-    except Exception:  # no JSON, another form, or too deep for the reader
+    except Exception as error:  # no JSON, another form, or too deep for the reader
+        if is_out_of_memory(error):
+            raise
         raise UsageError(f"the `huggingface` metadata of {file} is damaged", "write the file without it") from None

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 
 from autosparse.backends import usable_cores
-from autosparse.borders import expand, first_line, optional
+from autosparse.borders import expand, first_line, is_out_of_memory, optional
 from autosparse.datasets._base import MOST_CLASSES, Pool, Split, datasets
 from autosparse.datasets.decode import encoded_split, shape_of
 from autosparse.datasets.labels import IMAGE, LABEL, Classes, classes_of, features_of, hardly_repeats
@@ -117,7 +117,7 @@ class _Table:
 
 
 def _arrow() -> Any:
-    with optional("pyarrow", "dataset `parquet`", "'autosparse[data]'"):
+    with optional("pyarrow", purpose="dataset `parquet`", install="'autosparse[data]'"):
         import pyarrow.parquet
     return pyarrow.parquet
 
@@ -127,6 +127,8 @@ def _opened(file: Path) -> Any:
     try:
         return arrow.ParquetFile(file)
     except Exception as error:  # Arrow raises any type
+        if is_out_of_memory(error):
+            raise
         raise UsageError(f"{file} is not a Parquet file: {first_line(error)}") from error
 
 

@@ -23,7 +23,7 @@ from autosparse.backends import Emit, Event, Placement, Progress, Raised, Starte
 from autosparse.borders import border
 from autosparse.errors import AutosparseError, StepError, Terminated
 from autosparse.execute.step_runner import StepRunner
-from autosparse.foreign_code import internal
+from autosparse.foreign_code import unexpected
 from autosparse.lazy_torch import yield_cores
 from autosparse.plan.compile import compile_plan
 from autosparse.plan.model import Plan
@@ -87,11 +87,11 @@ def serve(run: Connection, order: Order) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the run decides
     signal.signal(signal.SIGTERM, _end)
     try:
-        with border(internal):
+        with border(unexpected):
             runner = _runner(order, Relay(run.send))
         while name := run.recv():
             try:
-                with border(partial(internal, step=name)):
+                with border(partial(unexpected, step=name)):
                     runner.run(runner.plan.steps[name])
             except AutosparseError as error:
                 if not error.step:

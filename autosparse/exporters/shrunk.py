@@ -156,4 +156,4 @@ def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.
 
 
 def _importing() -> contextlib.AbstractContextManager[None]:
-    return optional("onnxscript and onnxruntime", "format `onnx`", "'autosparse[onnx]'")
+    return optional("onnxscript", "onnxruntime", purpose="format `onnx`", install="'autosparse[onnx]'")

@@ -25,13 +25,13 @@ _RECIPE = ("epochs", "batch", "optimizer", "lr", "schedule", "weight_decay", "pr
 """settings of the recipe that the page shows; the spec has all"""
 
 
-def plots_of(report: Report) -> dict[str, Plot]:
-    """Return the report's plots by name, without empty ones.
+def plots_of(report: Report, output: str = "html") -> dict[str, Plot]:
+    """Return the report's plots by name, without empty ones, for an option of `report` such as `--html`.
 
     Raises:
         MissingExtra: the extra `plots` is not installed.
     """
-    charts, frontier, effort = _charts()
+    charts, frontier, effort = _charts(output)
     drawn = {
         "accuracy": charts.accuracy_plot(report),
         "frontier": frontier.frontier_plot(report),
@@ -51,7 +51,7 @@ def plot_files(report: Report, kind: str) -> dict[str, bytes]:
     Raises:
         MissingExtra: the extra `plots` is not installed.
     """
-    plots = plots_of(report)
+    plots = plots_of(report, kind)
     from autosparse.html.render import png_of, svg_of
 
     if kind == "png":
@@ -106,8 +106,8 @@ def report_page(report: Report, spec: str = "") -> str:
     )
 
 
-def _charts() -> tuple[Any, Any, Any]:
-    with optional("vl_convert and altair", "a plot", "'autosparse[plots]'"):
+def _charts(output: str) -> tuple[Any, Any, Any]:
+    with optional("vl_convert", "altair", purpose=f"`report --{output}`", install="'autosparse[plots]'"):
         import vl_convert  # noqa: F401
 
         from autosparse.html import charts, effort_charts, frontier_charts

@@ -81,7 +81,7 @@ def own_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.
 
 def _importing(name: str) -> AbstractContextManager[None]:
     library = name.partition(":")[0]
-    return optional(library, name, {"timm": "'autosparse[timm]'"}.get(library, library))
+    return optional(library, purpose=name, install={"timm": "'autosparse[timm]'"}.get(library, library))
 
 
 def _building(name: str, taker: str) -> AbstractContextManager[None]:

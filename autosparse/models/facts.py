@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
 from autosparse.backends import available_memory
@@ -18,7 +19,7 @@ from autosparse.core.weights import describe_layers, explain_unprunable, in_mode
 from autosparse.errors import AutosparseError, FitError, UsageError
 from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
-from autosparse.models._base import Shape, build_model
+from autosparse.models._base import Shape, build_model, models
 from autosparse.store import Store, digest
 from autosparse.user_code import label
 
@@ -123,42 +124,47 @@ def network_facts(
 
 def trace_network(identity: str, name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> NetworkFacts:
     """Trace a network on two images of zeros. Raises UsageError if it cannot be built or run."""
-    network = None
-    with seeded(0), fits(label(name), shape):
-        try:
-            with torch.device("meta"), _nothing_drawn():
-                network = build_model(name, options, shape, classes)
-                facts = _trace(identity, network, shape) if _on_paper(network, shape) else None
-        except FitError:
-            raise
-        except Exception:  # some networks read their weights or activations, which have no numbers here
-            facts = None
-        if facts is None:
-            _check_memory(label(name), network)
-            facts = _trace(identity, build_model(name, options, shape, classes), shape)
-    return facts
+    build = partial(build_model, name, options, shape, classes)
+    with seeded(0), fits(label(name), shape), _within_memory(label(name)):
+        on_paper = None if models[name].facts.get("user_code") else _trace_on_paper(identity, build, shape)
+        return on_paper or _trace(identity, build(), shape)
 
 
-def _check_memory(label: str, network: Any) -> None:
-    # Raise FitError for a network above the memory, as far as torch can count it on the meta device.
-    need = 4 * total_of(dict(network.named_parameters())) if isinstance(network, torch.nn.Module) else 0
-    if need > (memory := available_memory()):
-        sizes = f"{need / 2**30:,.1f} GiB, above {memory / 2**30:.1f} GiB of memory"
-        raise FitError(
-            f"the weights of model `{label}` take {sizes}",
-            "choose a smaller network or a machine with more memory",
-        )
-
-
-def _refuse_large(label: str, build: Callable[[], torch.nn.Module]) -> None:
-    # Count the weights before they take memory; a network that has no numbers to count is built as it is.
+def _trace_on_paper(identity: str, build: Callable[[], torch.nn.Module], shape: Shape) -> NetworkFacts | None:
+    # Never for user code: a factory that caches a tensor would put the one without numbers into the real network.
     try:
         with torch.device("meta"), _nothing_drawn():
-            _check_memory(label, build())
+            network = build()
+            return _trace(identity, network, shape) if _on_paper(network, shape) else None
     except FitError:
         raise
-    except Exception:
-        return
+    except Exception:  # some networks read their weights or activations, which have no numbers here
+        return None
+
+
+@contextmanager
+def _within_memory(label: str) -> Iterator[None]:
+    # Raise FitError in the construction of a network, once its parameters take more than the memory.
+    thread, memory, size = get_ident(), available_memory(), 0
+    sizes = torch.utils.weak.WeakIdKeyDictionary()  # each parameter once, until it is freed
+
+    def count(_: object, name: str, parameter: torch.Tensor) -> None:
+        nonlocal size
+        if get_ident() != thread or torch.nn.parameter.is_lazy(parameter):  # hooks see the networks of all threads
+            return
+        sizes[parameter] = 4 * parameter.numel()
+        size += sizes[parameter]
+        if size > memory and (size := sum(sizes.values())) > memory:
+            raise FitError(
+                f"the weights of model `{label}` take more than {memory / 2**30:,.1f} GiB of memory",
+                "choose a smaller network or a machine with more memory",
+            )
+
+    hook = torch.nn.modules.module.register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def _on_paper(network: Any, shape: Shape) -> bool:
@@ -226,9 +232,7 @@ def structure_of(
     store = Store.default()
     if (known := store.recall(memory, str)) is not None:
         return known  # type: ignore[no-any-return]
-    with seeded(0):
-        if device != "meta":
-            _refuse_large(label, build)
+    with seeded(0), _within_memory(label):
         try:
             with torch.device(device):
                 network = build()

@@ -46,7 +46,7 @@ def _own_rounds(spec: Spec, otherwise: int) -> int:
         spec.irp.per_round,
     )
     needed = sparsity / removed if spec.irp.per_round_of == "all" else math.log1p(-sparsity) / math.log1p(-removed)
-    return min(MOST_ROUNDS, math.ceil(needed) + 1) if sparsity else otherwise
+    return math.ceil(min(needed, MOST_ROUNDS - 1)) + 1 if sparsity else otherwise  # `needed` may be infinite
 
 
 def _parts(spec: Spec) -> Iterator[_Part]:

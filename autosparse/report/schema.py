@@ -112,7 +112,7 @@ class LayerShare:
     """Weights of a layer, those that a mask keeps, and those of them on a path from input to output, if known."""
 
     name: str
-    size: Positive
+    size: Count
     kept: Count
     effective: Count | None = None
 

@@ -129,7 +129,7 @@ def _tuned(spec: Spec) -> tuple[str, ...]:
 def _rounds(spec: Spec) -> int:
     rounds, share = max(ROUNDS, spec.fewest_rounds), spec.irp.per_round
     # Rounds that each prune a share of all weights must leave some.
-    return min(rounds, math.ceil(1 / share) - 1) if spec.irp.per_round_of == "all" else rounds
+    return math.ceil(min(rounds + 1, 1 / share)) - 1 if spec.irp.per_round_of == "all" else rounds
 
 
 def _with_precision(training: Any, precision: str) -> Any:

@@ -25,7 +25,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from autosparse.backends import Placement
-from autosparse.borders import in_short
+from autosparse.borders import in_short, is_of_machine
 from autosparse.core.training.loop import Team
 from autosparse.core.weights import Tensors
 from autosparse.errors import DamagedArtifact, MissingRequirement
@@ -83,13 +83,15 @@ def reading(artifact: Artifact, file: str) -> Iterator[None]:
     """Raise DamagedArtifact for any exception in a block that interprets a file of an artifact."""
     try:
         yield
-    except (DamagedArtifact, MissingRequirement, MemoryError, OSError):
+    except (DamagedArtifact, MissingRequirement, OSError):
         raise
     except ValidationError as error:
         problem = error.errors()[0]
         path, text = ".".join(map(str, problem["loc"])), problem["msg"]
         raise artifact.malformed(f"{file}: {f'`{path}`: ' if path else ''}{text}") from None
     except Exception as error:  # the content is from anywhere, and may have any form
+        if is_of_machine(error):
+            raise
         raise artifact.malformed(f"{file}: {in_short(error)}") from error
 
 

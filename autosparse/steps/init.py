@@ -11,7 +11,7 @@ from autosparse.core.weights import Tensors, prunable_weights, state_of, unpruna
 from autosparse.errors import StepError
 from autosparse.models import build_model
 from autosparse.models.facts import check_network
-from autosparse.steps._base import Content, Context, KeyedChoice, Positive, StateResult, finite, operations
+from autosparse.steps._base import Content, Context, Count, KeyedChoice, Positive, StateResult, finite, operations
 from autosparse.steps.workload import LINE, Facts, Workload
 from autosparse.user_code import label, sources
 
@@ -24,7 +24,7 @@ class InitResult(StateResult):
     model: KeyedChoice
     shape: tuple[Positive, Positive, Positive]
     classes: Positive
-    layers: dict[str, Positive]
+    layers: dict[str, Count]
     unprunable: dict[str, str]
     """parameter that is not prunable -> reason"""
 

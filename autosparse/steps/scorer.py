@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from autosparse.borders import first_line, in_short
+from autosparse.borders import first_line, in_short, is_of_machine
 from autosparse.core.evidence import Evidence, Scorer
 from autosparse.core.features import Features, columns_of, feature_groups
 from autosparse.core.scorers import groups_of, score_weights, scorers
@@ -164,6 +164,8 @@ def pretrained(context: Context, *, scorer: dict[str, Any]) -> None:
     try:
         _check_state(scorer, state)
     except Exception as error:  # the folder is from anywhere
+        if is_of_machine(error):
+            raise
         raise StepError(f"scorer {folder} is damaged: {STATE}: {in_short(error)}") from error
     kept = ("name", "version", "options", "features", "selection")
     ScorerResult(**{name: scorer[name] for name in kept if name in scorer}).write(context.output, state=state)

@@ -40,7 +40,7 @@ class LayerResult:
     """A layer of an evaluated network, with its remaining paths if they can be followed."""
 
     name: str
-    size: Positive
+    size: Count
     kept: Count
     macs: Count
     dense_macs: Count

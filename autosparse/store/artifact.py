@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from autosparse.borders import is_of_machine
 from autosparse.errors import AutosparseError, DamagedArtifact
 from autosparse.lazy_torch import numpy, torch
 from autosparse.regular_file import read_regular
@@ -137,9 +138,11 @@ class Artifact:
     def _parsed(self, what: str, parse: Callable[[], Parsed]) -> Parsed:
         try:
             return parse()
-        except (AutosparseError, MemoryError, OSError):
+        except (AutosparseError, OSError):
             raise
         except Exception as error:  # whatever a parser raises
+            if is_of_machine(error):
+                raise
             raise self.malformed(f"{what}: {error}") from error
 
     def malformed(self, problem: str) -> DamagedArtifact:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from autosparse.borders import is_of_machine
 from autosparse.lazy_torch import numpy, torch
 
 _BYTES = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8,
@@ -63,9 +64,11 @@ def _refused() -> Iterator[None]:
     # The library and JSON raise errors of many kinds.
     try:
         yield
-    except (MemoryError, OSError):
+    except OSError:
         raise
     except Exception as error:
+        if is_of_machine(error):
+            raise
         raise ValueError(f"the file is not one of safetensors: {error}") from error
 
 

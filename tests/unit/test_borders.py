@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from autosparse.execute.outcome import failures_of
 from autosparse.foreign_code import foreign_code
 from autosparse.packaged import shipped
 from autosparse.text import size
+from autosparse.user_code import content_of
 from tests.plans import compiled
 
 
@@ -81,6 +83,23 @@ def test_a_text_that_is_no_path_is_refused(tmp_path: Path, path: str, reason: st
     assert len(caught.value.message) < 300
 
 
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ESTALE, errno.EIO, errno.ENOTCONN, errno.EACCES])
+def test_an_error_of_the_file_system_does_not_make_a_path_a_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Windows answers EINVAL for a glob; for a folder that is gone, the reader of its files raises the error."""
+
+    def stat(path: Path, **_: Any) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(Path, "stat", stat)
+    monkeypatch.setattr(Path, "is_file", stat)
+
+    assert tmp_path / "train-*.parquet" == expand(tmp_path / "train-*.parquet")
+    with pytest.raises(OSError, match=os.strerror(number)):
+        content_of({"weights": str(tmp_path / "weights.bin")})
+
+
 def test_a_path_that_does_not_exist_is_one(tmp_path: Path) -> None:
     """Commands create it, or say that it is missing."""
     assert tmp_path / "a" / "b" == expand(tmp_path / "a" / "b")
@@ -100,7 +119,9 @@ def test_a_path_that_does_not_exist_is_one(tmp_path: Path) -> None:
             AttributeError("module has no attribute 'b'"),
             "cannot be imported: AttributeError: module has no attribute 'b'",
         ),
-        (SystemExit(1), "cannot be imported: SystemExit: 1"),
+        (SystemExit(1), "x needs half, which cannot be imported: SystemExit: 1"),
+        (ModuleNotFoundError("No module named 'other'", name="other"), "x needs other, which is not installed"),
+        (ImportError("undefined symbol", name="other.core"), "x needs other, which cannot be imported: ImportError"),
     ],
 )
 def test_a_damaged_library_is_a_missing_one(
@@ -115,7 +136,10 @@ def test_a_damaged_library_is_a_missing_one(
         return ordinary(name, *about)
 
     monkeypatch.setattr(builtins, "__import__", load)
-    with pytest.raises(MissingExtra, match=message) as caught, optional("half", "x", "'autosparse[half]'"):
+    with (
+        pytest.raises(MissingExtra, match=message) as caught,
+        optional("half", "other", purpose="x", install="'autosparse[half]'"),
+    ):
         __import__("half")
 
     assert "run `pip install 'autosparse[half]'`" == caught.value.hint
@@ -127,7 +151,10 @@ def test_a_damaged_library_is_a_missing_one(
         (MemoryError(), True),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), True),
         (RuntimeError("Storage size calculation overflowed with sizes=[9]"), True),
-        (OSError("Cannot allocate memory"), False),
+        (RuntimeError("unable to mmap 9 bytes from file <a.bin>: Cannot allocate memory (12)"), True),
+        (OSError(errno.ENOMEM, "kein Speicher"), True),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (type("Odd", (RuntimeError, OddError), {})(), False),
         (RuntimeError("shapes cannot be multiplied"), False),
     ],
 )

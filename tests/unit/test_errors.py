@@ -38,6 +38,17 @@ def test_a_text_of_usual_length_stays() -> None:
     assert text == shortened(text)
 
 
+def test_apostrophes_are_no_quotes() -> None:
+    """A text between two possessives stays; a quoted value next to them is cut."""
+    prose = f"the step's input {'has many short words ' * 20}in the spec's file"
+    quoted = f"the step's value '{'a b' * 200}' is odd"
+
+    assert prose == shortened(prose)
+    assert prose.replace("'", '"') == shortened(prose.replace("'", '"'))
+    assert "characters left out" in shortened(quoted)
+    assert shortened(quoted).startswith("the step's value 'a ba b")
+
+
 def test_every_error_is_cut() -> None:
     """Message, hint, several problems, mistakes of a spec, and a copy from another process."""
     long = "x" * 10**6

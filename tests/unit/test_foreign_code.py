@@ -2,12 +2,69 @@
 
 from __future__ import annotations
 
+import errno
+import signal
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from autosparse.backends import Raised
 from autosparse.borders import first_line, in_short
-from autosparse.foreign_code import printing_to_stderr
+from autosparse.errors import AutosparseError, FitError, InternalError, MissingRequirement, UsageError
+from autosparse.execute import workers
+from autosparse.foreign_code import printing_to_stderr, unexpected
+
+UNEXPECTED: list[tuple[Exception, type[AutosparseError], str]] = [
+    (MemoryError(), FitError, " takes more memory than there is: MemoryError"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), FitError, " takes more memory than there is: Runtime"),
+    (OSError(errno.ENOMEM, "Cannot allocate memory"), FitError, " takes more memory than there is: OSError"),
+    (ImportError("failed to map segment"), MissingRequirement, "a library cannot be imported: ImportError: failed to"),
+    (OSError(errno.EIO, "Input/output error", "a.bin"), MissingRequirement, "a.bin cannot be written or read: Input"),
+    (UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates"), UsageError, "which is not text"),
+    (TypeError("odd"), InternalError, "internal error: TypeError: odd"),
+]
+
+
+@pytest.mark.parametrize("step", ["", "train/a"])
+@pytest.mark.parametrize(("error", "kind", "message"), UNEXPECTED)
+def test_what_no_code_expects_is_the_machines_or_a_bug(
+    error: Exception, kind: type[AutosparseError], message: str, step: str
+) -> None:
+    """With its step, where it fails one."""
+    made = unexpected(error, step)
+
+    assert (kind, step) == (type(made), made.step)
+    assert message in made.message
+    assert bool(step) == ("step `train/a`" in made.message)
+
+
+@pytest.mark.parametrize(("error", "kind", "message"), UNEXPECTED)
+def test_a_worker_names_an_error_as_the_command_does(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[AutosparseError], message: str
+) -> None:
+    """In a step, which fails alone, and before the first."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    def served(runner: Any) -> list[Any]:
+        sent: list[Any] = []
+        names = iter(["train/a", ""])
+        monkeypatch.setattr(workers, "_runner", runner)
+        workers.serve(SimpleNamespace(send=sent.append, recv=lambda: next(names)), object())  # type: ignore[arg-type]
+        return sent
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    runner = SimpleNamespace(run=fail, plan=SimpleNamespace(steps={"train/a": None}))
+    in_step, before = served(lambda *_: runner)[0], served(fail)[0]
+
+    assert isinstance(in_step, Raised)
+    assert (kind, "train/a") == (type(in_step.error), in_step.error.step)
+    assert (kind, "") == (type(before.error), before.error.step)
+    assert message in in_step.error.message
+    assert message in before.error.message
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def _kernels(
         return compiled(model)
     if masks is None or recipe.kernels == "dense" or images.labels.device.type != "cpu":
         return nullcontext(model)
-    with optional("numba", "`training.kernels: sparse`", "'autosparse[sparse]'"):
+    with optional("numba", purpose="`training.kernels: sparse`", install="'autosparse[sparse]'"):
         from autosparse.core.sparse.training import share_left, sparse_kernels
     example, _ = next(images.in_order(1))
     return sparse_kernels(model, masks) if share_left(model, masks, example) <= FEW else nullcontext(model)

@@ -40,6 +40,8 @@ def raising(error: BaseException) -> Any:
         (KeyboardInterrupt(), 130, "stopped"),
         (Terminated(), 143, ""),
         (SystemExit(7), 7, ""),
+        (SystemExit(), 0, ""),
+        (SystemExit("a library gives up"), 1, "a library gives up"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )

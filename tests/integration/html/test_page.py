@@ -249,6 +249,7 @@ def test_plots_without_their_libraries(
     ended = call(capsys, f"report {finished[0].folder / finished[1].json['run']} --{output} {tmp_path / 'out'}")
 
     assert 5 == ended.code
+    assert f"error: `report --{output}` needs {library}, which is not installed\n" in ended.err
     assert "pip install 'autosparse[plots]'" in ended.err
     assert not (tmp_path / "out").exists()
 

@@ -241,6 +241,23 @@ def test_a_result_is_read_as_it_was_written(name: str, tmp_path: Path) -> None:
         assert canonical(result.json()).encode() == artifact.read(f"{one.result.FILE}.json")
 
 
+@pytest.mark.parametrize("name", ["init", "evaluate"])
+def test_a_layer_may_be_empty(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `Linear(0, n)`, which is a prunable layer without a weight."""
+    one = SAMPLES[name]
+    result: Any = one.result
+    if name == "init":
+        result, tensors = replace(result, layers={**result.layers, "none": 0}), {"none": torch.zeros(9, 0)}
+    else:
+        layers, tensors = [*result.layers, LayerResult("none", 0, 0, 0, 0, 0, 0, 1, None)], {}
+        result = replace(result, layers=layers, channels=3)
+    states = {file: {**given, **tensors} for file, given in one.tensors.items()}
+    other = replace(one, result=result, tensors=states)
+    monkeypatch.setitem(SAMPLES, f"{name} with an empty layer", other)
+
+    assert other.result == read_whole(other, publish(tmp_path, other, {}))
+
+
 def test_every_kind_of_step_has_a_result() -> None:
     """A new kind is added to the samples."""
     assert {*operations.names} == {*SAMPLES} & {*operations.names}

@@ -184,6 +184,19 @@ def test_a_task_that_raises_has_failed(crew: Callable[..., Any]) -> None:
     assert not made.busy
 
 
+@pytest.mark.parametrize(("error", "code"), [(MemoryError(), 3), (ImportError("failed to map segment"), 5)])
+def test_a_lack_of_memory_in_a_task_does_not_fit(error: Exception, code: int) -> None:
+    """As in the command's process."""
+
+    def fails(name: str, emit: Any) -> None:
+        raise error
+
+    (raised,) = ray.act(fails, "train/a", SimpleNamespace())
+
+    assert isinstance(raised, Raised)
+    assert (code, "train/a") == (raised.error.exit_code, raised.error.step)
+
+
 def test_what_a_step_raises_is_its_failure() -> None:
     """Whatever it is, where it runs."""
 

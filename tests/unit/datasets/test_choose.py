@@ -306,3 +306,18 @@ def test_digits_are_split_as_ever() -> None:
 
     assert (1197, 300, 300) == counts(splits := source.load())
     assert [set(range(10))] * 3 == [set(splits[purpose].labels.tolist()) for purpose in PURPOSES]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 16_000), (1, 80, 6000), (5000, 8, 8), (3, 4096, 4096)])
+def test_images_of_any_shape_are_taken(shape: tuple[int, int, int]) -> None:
+    """Signals, spectrograms and many channels too: the number of values has a limit, not a side."""
+    assert shape == chosen(replace(pool_of(EVEN), shape=shape)).shape
+
+
+@pytest.mark.parametrize(("shape", "part"), [((3, 4096, 4097), {}), ((4, 8, 8), {"size": 4096})])
+def test_images_of_too_many_values_are_refused(shape: tuple[int, int, int], part: dict[str, Any]) -> None:
+    """As they are, or as they are scaled; the error shows the whole shape."""
+    with pytest.raises(UsageError, match=r"has images of [34] x 4096 x 409[67], above 50,331,648 values") as caught:
+        chosen(replace(pool_of(EVEN), shape=shape), **part)
+
+    assert "`dataset.size`" in (caught.value.hint or "")

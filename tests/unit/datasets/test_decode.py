@@ -247,3 +247,15 @@ def test_other_channels_are_not_scaled() -> None:
 
     with pytest.raises(UsageError, match="images of 7 channels cannot be scaled"):
         everything(split)
+
+
+@pytest.mark.parametrize("part", ["convert", "getexif"])
+def test_a_lack_of_memory_breaks_no_file(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    """It is no broken image, and no image without an orientation."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, part, fail)
+    with pytest.raises(MemoryError):
+        decoded(picture())

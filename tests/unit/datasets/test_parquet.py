@@ -13,7 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from autosparse.datasets import Source, Splits, open_source
-from autosparse.errors import MissingData, MissingExtra, StepError, UsageError
+from autosparse.errors import FitError, MissingData, MissingExtra, StepError, UsageError
 from tests.unit.datasets.conftest import encoded, everything, load_all, picture, write_parquet
 
 NAMES = ["cat", "dog"]
@@ -473,6 +473,21 @@ def test_what_is_no_parquet_file(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"version https://git-lfs.github.com/spec/v1")
 
     with pytest.raises(UsageError, match=r"a\.parquet is not a Parquet file"):
+        opened(str(tmp_path))
+
+
+@pytest.mark.parametrize("failing", [(pyarrow.parquet, "ParquetFile"), (json, "loads")], ids=["file", "metadata"])
+def test_a_lack_of_memory_is_no_fault_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: tuple[Any, str]
+) -> None:
+    """It is no damage of the file or of its metadata."""
+
+    def fail(*_: object) -> None:
+        raise pyarrow.ArrowMemoryError("malloc of size 64 failed")
+
+    hub(tmp_path)
+    monkeypatch.setattr(*failing, fail)
+    with pytest.raises(FitError, match="reading dataset parquet takes more memory than there is"):
         opened(str(tmp_path))
 
 

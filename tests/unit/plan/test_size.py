@@ -64,10 +64,12 @@ def test_the_count_is_close_to_the_plan(tmp_path: Path, overrides: list[str]) ->
     assert inputs <= sum(part.inputs for part in parts) + 20 <= 3 * inputs
 
 
-def test_rounds_of_the_oracle_have_a_limit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("per_round", ["1e-9", "1e-310"])
+@pytest.mark.parametrize("share", ["all", "remaining"])
+def test_rounds_of_the_oracle_have_a_limit(tmp_path: Path, per_round: str, share: str) -> None:
     """Their number follows from the share that a round removes."""
-    overrides = ["compare=[irp]", "irp.per_round=1e-9", "irp.rounds=3", "scorer={pretrained: cifar-v1}"]
-    spec = spec_of(tmp_path, *overrides)
+    overrides = ["compare=[irp]", "irp.rounds=3", "scorer={pretrained: cifar-v1}"]
+    spec = spec_of(tmp_path, *overrides, f"irp.per_round={per_round}", f"irp.per_round_of={share}")
 
     with pytest.raises(InvalidValue, match="takes more than 1,000 rounds to sparsity") as caught:
         compile_plan(spec, "digits")

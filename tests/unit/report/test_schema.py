@@ -46,6 +46,14 @@ def test_a_report_is_read_as_it_was_written(value: dict[str, Any]) -> None:
     assert value == json.loads(json.dumps(Report.of(value).json(), allow_nan=False))
 
 
+def test_a_layer_may_be_empty(value: dict[str, Any]) -> None:
+    """As `Linear(0, n)`, which is a prunable layer without a weight."""
+    empty = {"name": "none", "size": 0, "kept": 0}
+    report = Report.of(changed(value, ("profiles", 0, "layers", 0), empty))
+
+    assert 0 == report.profiles[0].layers[0].size
+
+
 FREE = {"options", "tuned", "settings", "defaults", "space", "recipe"}  # of any form, but finite
 
 

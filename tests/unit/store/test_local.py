@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autosparse.errors import DamagedArtifact, MissingRequirement
+from autosparse.steps._base import reading
 from autosparse.store import Artifact, Draft, Store, dump_tensors, load_tensors
 from autosparse.store.sealed import unseal
 from tests.sealing import edit, flips
@@ -555,3 +557,43 @@ def test_any_bytes_in_place_of_tensors_are_damage(tmp_path: Path, data: bytes, s
 
     with pytest.raises(DamagedArtifact):
         store.open("mask", key).tensors("state")
+
+
+NO_DAMAGE = [
+    MemoryError(),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 9 bytes"),
+    ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+]
+
+
+@pytest.mark.parametrize("error", NO_DAMAGE, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("reader", ["tensors", "content", "json"])
+def test_a_lack_of_memory_is_no_damage(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception, reader: str
+) -> None:
+    """Readers pass it on, as they do a library that cannot be imported: the artifact is intact."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    def fill(draft: Draft) -> None:
+        write(draft)
+        draft.write_tensors("state", {})
+
+    def interpret(artifact: Artifact) -> None:
+        with reading(artifact, "state.safetensors"):
+            fail()
+
+    readers: dict[str, Callable[[Artifact], object]] = {
+        "tensors": lambda artifact: artifact.tensors("state"),
+        "json": lambda artifact: artifact.json("value"),
+        "content": interpret,
+    }
+    artifact = publish(store, fill=fill)
+    monkeypatch.setattr(safetensors.torch, "load", fail)
+    if reader == "json":
+        monkeypatch.setattr(json, "loads", fail)
+    with pytest.raises(type(error)) as caught:
+        readers[reader](artifact)
+
+    assert error is caught.value
