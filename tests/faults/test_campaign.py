@@ -23,12 +23,12 @@ from tests.faults.stops import failures, kills
 from tests.faults.world import World
 
 SAMPLE: dict[str, tuple[Kind, int]] = {
-    **{name: (kind, 2) for name, kind in KINDS.items() if name != "spec"},  # those have tests of their own
-    "kill": (partial(kills, names=("export",)), 2),
-    "fault": (partial(failures, names=("export",)), 2),
+    **{name: (kind, 1) for name, kind in KINDS.items() if name != "spec"},  # those have tests of their own
+    "kill": (partial(kills, names=("export",)), 1),
+    "fault": (partial(failures, names=("export",)), 1),
 }
 """Kinds with the few commands and the number of trials of the default tests."""
-SLOW = {"kill": (1, 30), "fault": (2, 40), "flip": (2, 40), "artifact": (3, 50), "code": (2, 25), "spec": (1, 20)}
+SLOW = {"kill": (1, 25), "fault": (1, 40), "flip": (1, 40), "artifact": (1, 50), "code": (1, 25), "spec": (1, 10)}
 """Kind -> slow tests, and trials of each."""
 
 
