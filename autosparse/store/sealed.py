@@ -30,7 +30,7 @@ def unseal(data: bytes) -> dict[str, Any]:
             raise ValueError(f"it has no `{SEAL}`, the digest of its content")
         same = _sha256(data.removesuffix(_last(stated)) + b"}") == stated  # compact: no value is written again
         same = same or _sha256(_canonical(value)) == stated
-    except ValueError:
+    except (ValueError, MemoryError):
         raise
     except Exception as error:  # whatever a parser raises, such as RecursionError
         raise ValueError(f"it is not JSON: {type(error).__name__}") from error
