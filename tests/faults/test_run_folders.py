@@ -139,6 +139,7 @@ def test_a_study_appears_whole() -> None:
         Path("new/s.db").unlink()
 
 
+@pytest.mark.slow
 def test_an_archive_appears_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is whole or absent, and the next call leaves nothing else."""
     monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(Path("cache").absolute()))

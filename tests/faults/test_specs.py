@@ -19,7 +19,7 @@ from autosparse.spec import load_spec, parse_list, take_spec
 from tests.conftest import Workspace, call
 from tests.faults.hostile_specs import GOOD, hostile_specs
 
-EXAMPLES = int(os.environ.get("AUTOSPARSE_FUZZ", "300"))
+EXAMPLES = int(os.environ.get("AUTOSPARSE_FUZZ", "150"))
 """Number of generated specs; a campaign sets 200000 and draws others each time."""
 
 UNEXPECTED = "the spec cannot be read: "  # the last resort of the loader: a rule is missing

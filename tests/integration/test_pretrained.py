@@ -61,6 +61,7 @@ def test_a_run_leaves_its_scorer(finished: tuple[Workspace, Ended]) -> None:
     assert "scorer saved in" in workspace.run("report", "--wide").out
 
 
+@pytest.mark.slow
 def test_a_pretrained_scorer_needs_no_irp(
     finished: tuple[Workspace, Ended], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -43,6 +43,7 @@ def run(capsys: pytest.CaptureFixture[str], *overrides: str) -> Any:
     return ended.json
 
 
+@pytest.mark.slow
 def test_checks_come_to_a_finished_spec(spec: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """They alone run; the same command again has nothing to run; the report shows numbers and verdicts."""
     before = run(capsys)

@@ -248,6 +248,7 @@ def test_plan_and_run_say_what_they_import(here: Workspace, capsys: pytest.Captu
     assert "note" not in call(capsys, "plan own.yaml --quiet").err
 
 
+@pytest.mark.slow
 def test_what_own_code_prints_is_no_result(here: Workspace) -> None:
     """`--json` stays one document however much own code prints."""
     loud = NET.replace("    return", "    print('building')\n    return") + "\nprint('importing')\n"
@@ -259,6 +260,7 @@ def test_what_own_code_prints_is_no_result(here: Workspace) -> None:
     assert "building" in first.err
 
 
+@pytest.mark.slow
 def test_keys_follow_the_source_and_not_the_place(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A changed helper is another network; another file next to it, another folder or another name is not."""
     net = "from own_helper_a import linear\n" + NET.replace("nn.Linear(width", "linear(width")

@@ -362,6 +362,7 @@ def wild(here: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace
             del sys.modules[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_training_that_diverges_costs_its_own_cell(
     wild: Workspace, capsys: pytest.CaptureFixture[str], workers: int

@@ -26,7 +26,7 @@ def faults():
 before = faults()
 local(Placement("cpu", 1)).prepare()
 faults()
-print(before, faults())
+print(before, min(faults() for _ in range(5)))  # the system may take pages back at any time
 """
 
 

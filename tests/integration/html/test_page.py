@@ -79,6 +79,7 @@ def shape(page: str) -> list[tuple[str, list[str]]]:
     ]
 
 
+@pytest.mark.slow
 def test_a_page_has_all_that_the_report_has(report: Report) -> None:
     """Verdicts, accuracies, plots, warnings, emitted models, provenance."""
     page = report_page(report, spec="version: 1  # as written")
@@ -113,6 +114,7 @@ def test_the_spec_keeps_its_lines(report: Report) -> None:
     assert "<pre>a: 1\nb:\n    - &lt;b&gt;x?&lt;/b&gt;?</pre>" in page
 
 
+@pytest.mark.slow
 def test_provenance_counts_environments(report: Report) -> None:
     """Cached artifacts may come from elsewhere: each environment has its row and its number of steps."""
     (here,) = report.provenance.environments

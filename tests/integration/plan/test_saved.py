@@ -111,6 +111,7 @@ def test_less_work_than_planned_is_fine(finished: tuple[Workspace, Ended], works
     assert ended.json["run"] == workspace.run("run", "small.yaml", "--json").json["run"]
 
 
+@pytest.mark.slow
 def test_more_work_than_planned_is_refused(finished: tuple[Workspace, Ended], workspace: Workspace) -> None:
     """When artifacts that were to be reused are gone, nothing is run and the first is named."""
     shutil.copytree(finished[0].cache, workspace.cache)
@@ -127,6 +128,7 @@ def test_more_work_than_planned_is_refused(finished: tuple[Workspace, Ended], wo
     assert not (workspace.cache / "artifacts" / "irp").exists()
 
 
+@pytest.mark.slow
 def test_own_code_that_changed_is_named(project: Workspace) -> None:
     """A plan whose own code is another by now is refused with the step and the option."""
     save(project, "project/mine.yaml")

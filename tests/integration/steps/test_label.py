@@ -85,6 +85,7 @@ def test_a_hazard_prunes_in_rounds_and_at_once(here: Workspace, capsys: pytest.C
     assert "of the weights that survive a round" in " ".join(shown.out.split())
 
 
+@pytest.mark.slow
 def test_a_warm_up_travels_with_the_scorer(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A pretrained scorer looks at networks after as many steps as it learned with: it makes the same masks."""
     (here.folder / "warm.yaml").write_text(SMALL.replace("steps: 20", "steps: 20, warm_up: 3"))
@@ -162,6 +163,7 @@ def test_rounds_after_a_collapse_are_left_out(here: Workspace, capsys: pytest.Ca
     assert f"networks stay at chance from round {used + 1} of 7 (dropped from the labels)" in " ".join(shown.split())
 
 
+@pytest.mark.slow
 def test_a_network_that_never_learns_teaches_nothing(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Its labels exist, but the report says that they carry no information."""
     (here.folder / "never.yaml").write_text(

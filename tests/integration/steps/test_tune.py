@@ -57,6 +57,7 @@ def test_a_trial_stops_early_and_is_not_the_best(
     assert [trial["folds"] for trial in trials] == [[*trial.intermediate_values.values()] for trial in study.trials]
 
 
+@pytest.mark.slow
 def test_a_proxy_training_is_part_of_a_trials_value(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """By its weight, unless the trial was stopped before; the network is one that the scorer knows from then on."""
     tuning = "tuning: {trials: 8, pruner: median, sampler: random, proxy: {weight: 0.25, sparsity: 0.9}}\n"
@@ -95,6 +96,7 @@ def test_a_proxy_is_what_the_plan_would_make_of_it(
     assert compared.json["results"][0]["validation_accuracy"] == tuned["best"]["validation_accuracy"]
 
 
+@pytest.mark.slow
 def test_the_best_selection_stays_with_the_scorer(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """No selection is better with the defaults; masks are filled by it, those of a plan that takes the scorer too."""
     (here.folder / "tuned.yaml").write_text(
