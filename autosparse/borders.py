@@ -91,6 +91,8 @@ def reason_of(error: BaseException) -> str:
 def in_short(error: BaseException) -> str:
     """Return an error's type and the first line of its message."""
     message = first_line(error)
+    if message == "None":  # `exit()` has no code
+        message = ""
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 

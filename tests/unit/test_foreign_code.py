@@ -78,7 +78,9 @@ def test_the_first_line_has_no_colours(message: str, line: str) -> None:
 
 def test_an_error_without_a_message_has_its_type() -> None:
     """The type comes first in any case."""
-    assert ["KeyError", "ValueError: odd"] == [in_short(KeyError()), in_short(ValueError("odd"))]
+    errors = KeyError(), ValueError("odd"), SystemExit(), SystemExit(2)
+
+    assert ["KeyError", "ValueError: odd", "SystemExit", "SystemExit: 2"] == [*map(in_short, errors)]
 
 
 def test_output_of_foreign_code_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
