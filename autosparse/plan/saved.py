@@ -18,7 +18,7 @@ from autosparse.packaged import __version__
 from autosparse.plan.model import Plan, Step
 from autosparse.plan.reasons import Change, History, summarize_changes
 from autosparse.plan.status import Status, count, missing_device
-from autosparse.regular_file import open_regular
+from autosparse.regular_file import LARGEST_MEMORY, open_regular, read_regular
 from autosparse.spec import LoadedSpec, take_spec
 from autosparse.spec.document import texts
 from autosparse.store import Index, Record
@@ -101,7 +101,9 @@ def save_plan(
 def read_plan(path: Path) -> SavedPlan | None:
     """Return the plan in a file, or None for a possible spec. Raises UsageError for a file that is neither."""
     try:
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""  # a pipe can be read only once
+        text = (
+            read_regular(path, most=LARGEST_MEMORY).decode() if path.is_file() else ""
+        )  # a pipe can be read only once
     except (OSError, ValueError):
         return None
     if not text.lstrip().startswith("{"):
