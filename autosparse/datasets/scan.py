@@ -13,8 +13,6 @@ from functools import partial
 from itertools import combinations_with_replacement
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
 from autosparse.backends import this_machine
 from autosparse.datasets._base import Array, Source, Split, Splits
 from autosparse.datasets.decode import decoded
@@ -117,7 +115,8 @@ def scan_source(source: Source, observe: Callable[[int, int], None] = lambda don
         UsageError: If labels are missing or belong to no class.
     """
     store, memory = Store.default(), f"scan-{digest([_VERSION, dict(source.identity)])}"
-    if (known := _remembered(store.recall(memory))) is not None:
+    known: Scan | None = store.recall(memory, Scan)
+    if known is not None:
         return known
     splits = source.load()
     total, done = sum(len(split.labels) for split in splits.values()), 0
@@ -233,12 +232,3 @@ def _equal(splits: Splits, read: Mapping[str, _Seen]) -> Iterator[Equal]:
 def _name(splits: Splits, split: str, number: int) -> str:
     encoded = splits[split].encoded
     return encoded(number)[0] if encoded else f"image {number} of {split}"
-
-
-def _remembered(value: object) -> Scan | None:
-    if value is None:
-        return None
-    try:
-        return TypeAdapter(Scan).validate_python(value)
-    except ValidationError:
-        return None

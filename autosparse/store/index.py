@@ -123,11 +123,8 @@ def _fields(store: Store, operation: str, key: str) -> tuple[str, int, str] | No
     # Fields of a record; None for a damaged artifact, which a run detects.
     try:
         about = dict(store.open(operation, key).descriptor)
-        size = size_of(about)
-        del about["files"]
-        if not isinstance(about["options"], dict) or not isinstance(about["inputs"], dict):
-            return None
-    except (DamagedArtifact, KeyError, TypeError):
+    except DamagedArtifact:
         return None
-    about.pop("consumed", None)
-    return str(about.get("step", "")), size, json.dumps(about, sort_keys=True)
+    size = size_of(about)
+    del about["files"], about["consumed"]
+    return about["step"], size, json.dumps(about, sort_keys=True)

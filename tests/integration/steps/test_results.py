@@ -346,7 +346,7 @@ NULLABLE = {"overlap", "validation_accuracy", "paths", "paths_through"}
 
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_file_more_or_less_is_damaged(name: str, tmp_path: Path) -> None:
-    """The artifact has every file that the step writes, and no other; also one that the descriptor does not list."""
+    """A missing file and an extra one are damage; so is a file that the descriptor does not list."""
     one = SAMPLES[name]
     intact = publish(tmp_path, one, {})
     changes: list[dict[str, bytes | None]] = [{"odd.json": b"{}"}]
