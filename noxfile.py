@@ -45,6 +45,6 @@ def snapshots(session: nox.Session) -> None:
     """Write the generated pages, the screens and the plots; print the golden keys."""
     session.run("python", "-m", "tests.docs.reference")
     session.run("python", "-m", "tests.unit.console.test_screens")
-    session.run("python", "-m", "tests.unit.plan.test_keys")
+    session.run("python", "-m", "tests.unit.planning.test_keys")
     session.run("python", "benchmarks/frontier.py", "docs/accuracy_against_cost.svg")
     session.run("python", "benchmarks/render.py")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from autosparse.api import score as score
     from autosparse.errors import AutosparseError as AutosparseError
     from autosparse.errors import AutosparseWarning as AutosparseWarning
-    from autosparse.plan.compile import compile_plan as compile_plan
+    from autosparse.planning.compile import compile_plan as compile_plan
     from autosparse.spec import load_spec as load_spec
     from autosparse.store import Store as Store
 
@@ -29,7 +29,7 @@ __all__ = [
 _HOMES = {
     "autosparse.api": ("Masks", "load", "prune", "score"),
     "autosparse.errors": ("AutosparseError", "AutosparseWarning"),
-    "autosparse.plan.compile": ("compile_plan",),
+    "autosparse.planning.compile": ("compile_plan",),
     "autosparse.spec": ("load_spec",),
     "autosparse.store": ("Store",),
 }

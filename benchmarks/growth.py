@@ -30,8 +30,8 @@ from autosparse.core.weights import prunable_weights, total_of
 from autosparse.cost.work import count_work
 from autosparse.measure.probe import made_up_images
 from autosparse.models import build_model
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.status import statuses
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.status import statuses
 from autosparse.spec import load_spec, resolve
 from autosparse.store import Store
 

@@ -21,8 +21,8 @@ from autosparse.core.ranking import HeldOut, Split, cross_validate
 from autosparse.core.scorers import scorers
 from autosparse.core.weights import Tensors
 from autosparse.execute import Everyone, Execution
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.status import select_steps, statuses
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.status import select_steps, statuses
 from autosparse.spec import load_spec, resolve
 from autosparse.steps import Context
 from autosparse.steps.scorer import load_examples

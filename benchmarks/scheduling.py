@@ -19,9 +19,9 @@ from records import append
 from autosparse.backends import this_machine
 from autosparse.html.charts import Plot, colours_of, data_of, plot_of
 from autosparse.html.render import svg_of
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.graph import makespan
-from autosparse.plan.model import Plan
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.graph import makespan
+from autosparse.planning.model import Plan
 from autosparse.spec import load_spec, resolve
 
 SPEC = """\

@@ -11,9 +11,9 @@ from autosparse.cost.price import price
 from autosparse.cost.rates import Calibration
 from autosparse.measure.probe import Measurement
 from autosparse.models.facts import Network
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.model import Plan, Step
-from autosparse.plan.status import statuses
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.model import Plan, Step
+from autosparse.planning.status import statuses
 from autosparse.spec import load_spec, resolve
 from autosparse.store import Store, open_index
 

@@ -24,8 +24,8 @@ from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted
 from autosparse.errors import MissingRequirement, Terminated, UsageError, shortened
 from autosparse.packaged import __version__
-from autosparse.plan.compile import named_user_code
-from autosparse.plan.saved import check_unmoved, read_plan, spec_of
+from autosparse.planning.compile import named_user_code
+from autosparse.planning.saved import check_unmoved, read_plan, spec_of
 from autosparse.registry import suggestion
 from autosparse.spec import LoadedSpec, Pretrained, Spec, find_spec, load_spec, remember_spec
 from autosparse.spec.diagnostics import located

@@ -17,7 +17,7 @@ from autosparse.cli.help import Command, Group, examples
 from autosparse.console.format import show_table, show_text
 from autosparse.cost.time_limit import remembered_settings
 from autosparse.errors import UsageError
-from autosparse.plan.compile import compile_plan
+from autosparse.planning.compile import compile_plan
 from autosparse.spec import find_spec, load_spec, resolve, with_settings
 from autosparse.spec.target import read_seconds
 from autosparse.steps import check

@@ -20,8 +20,8 @@ from autosparse.cost.fitted import Fitted
 from autosparse.errors import AutosparseError, Problem, SpecError, UsageError
 from autosparse.execute import Execution, Note, Outcome
 from autosparse.execute.outcome import kind_of
-from autosparse.plan.model import Plan
-from autosparse.plan.status import statuses
+from autosparse.planning.model import Plan
+from autosparse.planning.status import statuses
 from autosparse.report.build import build_report
 from autosparse.report.cells import TRAINED, by_cell, missing_by_cell
 from autosparse.report.compare import Level, compare_results, compare_settings, study_json

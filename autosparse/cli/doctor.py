@@ -46,7 +46,7 @@ from autosparse.errors import MissingRequirement, StepError
 from autosparse.exporters import exporters
 from autosparse.models import models
 from autosparse.packaged import about_shipped, shipped
-from autosparse.plan.status import missing_device
+from autosparse.planning.status import missing_device
 from autosparse.pretrained import pretrained_scorers
 from autosparse.store import Store, open_index
 from autosparse.text import size

@@ -21,7 +21,7 @@ from autosparse.cost.fitted import Fitted
 from autosparse.errors import StepError, UsageError
 from autosparse.execute import Execution, Outcome
 from autosparse.exporters import exporters
-from autosparse.plan.status import select_steps, statuses
+from autosparse.planning.status import select_steps, statuses
 from autosparse.registry import suggestion
 from autosparse.report.build import copy_emitted
 from autosparse.report.finished import Finished

@@ -13,7 +13,7 @@ from autosparse.backends import this_machine
 from autosparse.cli.help import OUTPUT, SPEC, STEPS
 from autosparse.errors import AutosparseError
 from autosparse.packaged import shipped
-from autosparse.plan.compile import compile_plan
+from autosparse.planning.compile import compile_plan
 from autosparse.report.compare import leaves
 from autosparse.report.folder import all_runs
 from autosparse.spec import LoadedSpec, find_spec, load_spec, resolve

@@ -26,10 +26,10 @@ from autosparse.cost.fitted import Fitted, plan_json, remember_use, shared
 from autosparse.datasets.scan import Scan, scan_source
 from autosparse.errors import MissingData, UsageError
 from autosparse.execute import Everyone, Execution, Log, Note, Observer, Outcome, Tracking, made_json
-from autosparse.plan.budgets import translations
-from autosparse.plan.graph import draw_dot, draw_mermaid
-from autosparse.plan.saved import save_plan
-from autosparse.plan.status import (
+from autosparse.planning.budgets import translations
+from autosparse.planning.graph import draw_dot, draw_mermaid
+from autosparse.planning.saved import save_plan
+from autosparse.planning.status import (
     Selection,
     chain,
     excess_threads,

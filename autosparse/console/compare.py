@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from autosparse.console.format import FIXED, plain, results, show_table
-from autosparse.plan.model import PURPOSES
+from autosparse.planning.model import PURPOSES
 from autosparse.report.cells import TRAINED, counted, joined
 from autosparse.report.compare import Compared, Level, Setting, gain_over, interval_of, predicted
 from autosparse.report.schema import Report

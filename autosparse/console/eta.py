@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from autosparse.backends import Event, Failed, Finished, Progress, Started, Waiting
 from autosparse.cost.fitted import Fitted
 from autosparse.lazy_torch import numpy
-from autosparse.plan.graph import makespan
+from autosparse.planning.graph import makespan
 
 _LEVEL, _NETWORK, _KIND = 1.2, 0.5, 0.4  # standard deviations before any observation: factors of 3.3, 1.6 and 1.5
 _SURE_KIND = 0.2  # of a kind whose estimate comes from finished steps

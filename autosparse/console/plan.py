@@ -17,9 +17,9 @@ from autosparse.core.training.loop import DENSE
 from autosparse.cost.fitted import Fitted, PayBack, Shared, paybacks
 from autosparse.cost.price import NO_PRICE
 from autosparse.cost.rates import BUSY
-from autosparse.plan.budgets import Between, Translation
-from autosparse.plan.model import PURPOSES, Plan
-from autosparse.plan.status import SHARED, Status, chain, count, to_run
+from autosparse.planning.budgets import Between, Translation
+from autosparse.planning.model import PURPOSES, Plan
+from autosparse.planning.status import SHARED, Status, chain, count, to_run
 from autosparse.spec import Amount, binary_size
 from autosparse.text import listed, number, seconds, seconds_range, size, trainings
 

@@ -18,7 +18,7 @@ from autosparse.console.eta import Eta, rounded
 from autosparse.console.format import notes, plain
 from autosparse.cost.fitted import Fitted
 from autosparse.execute import Everyone, with_skipped
-from autosparse.plan.model import PURPOSES, Step
+from autosparse.planning.model import PURPOSES, Step
 from autosparse.steps import operations
 from autosparse.text import seconds, size, sparkline
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from autosparse.console.chart import show_chart, show_frontier, show_profiles
 from autosparse.console.format import FIXED, plain, results, show_table
 from autosparse.console.models import show_verified
-from autosparse.plan.model import PURPOSES
+from autosparse.planning.model import PURPOSES
 from autosparse.report import cells
 from autosparse.report.folder import Reached
 from autosparse.report.schema import Checked, MaskCost, Report, Sanity

@@ -26,7 +26,7 @@ from autosparse.measure.probe import clock, evidence_of, learn_scorer, made_up_i
 from autosparse.measure.reference_loop import WARM_UP
 from autosparse.measure.timing import Timer
 from autosparse.models.facts import Network
-from autosparse.plan.model import Plan
+from autosparse.planning.model import Plan
 from autosparse.spec import Pretrained
 from autosparse.user_code import label
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from autosparse.cost.fitted import Fitted
 from autosparse.errors import FitError
-from autosparse.plan.status import SHARED
+from autosparse.planning.status import SHARED
 from autosparse.steps.emit import EmitResult
 from autosparse.store import Store
 from autosparse.text import size

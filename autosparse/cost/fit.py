@@ -23,9 +23,9 @@ from autosparse.cost.threads import with_threads
 from autosparse.cost.time_limit import limit_trials, minutes, sufficient_time, trials_too_long, within_time
 from autosparse.errors import FitError
 from autosparse.measure.probe import USUAL_BASE, Measurement
-from autosparse.plan.budgets import check_budget
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.status import statuses
+from autosparse.planning.budgets import check_budget
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.status import statuses
 from autosparse.spec import Spec, binary_size, resolve, with_settings
 from autosparse.store import Index, Store
 

@@ -12,10 +12,10 @@ from autosparse.backends import Placement
 from autosparse.cost.price import Estimate, Price
 from autosparse.datasets.scan import Scan
 from autosparse.errors import FitError
-from autosparse.plan.budgets import translations
-from autosparse.plan.graph import makespan
-from autosparse.plan.model import Plan
-from autosparse.plan.status import Status, count, missing_data, missing_libraries, to_run
+from autosparse.planning.budgets import translations
+from autosparse.planning.graph import makespan
+from autosparse.planning.model import Plan
+from autosparse.planning.status import Status, count, missing_data, missing_libraries, to_run
 from autosparse.steps.label import LabelResult
 from autosparse.steps.workload import Counted, sum_counted
 from autosparse.store import Index, Store

@@ -19,9 +19,9 @@ from autosparse.cost.rates import THIS_MACHINE, Calibration, MachineRates, Say, 
 from autosparse.cost.work import Work, count_dense_training, count_work
 from autosparse.datasets import datasets
 from autosparse.measure.probe import Measurement, Rates
-from autosparse.plan.model import Plan
-from autosparse.plan.reasons import SAME
-from autosparse.plan.status import Status, to_run
+from autosparse.planning.model import Plan
+from autosparse.planning.reasons import SAME
+from autosparse.planning.status import Status, to_run
 from autosparse.steps.data import DataResult
 from autosparse.steps.emit import EmitResult
 from autosparse.steps.workload import Counted

@@ -26,8 +26,8 @@ from autosparse.foreign_code import foreign_code, printing_to_stderr
 from autosparse.measure.network_probe import HASTE, count_network, probe_network
 from autosparse.measure.probe import STARTUP, Measurement, Rates, count_machine, probe_machine, resident
 from autosparse.measure.timing import present_slowdown, stopwatch
-from autosparse.plan.model import Plan, Step
-from autosparse.plan.reasons import SAME
+from autosparse.planning.model import Plan, Step
+from autosparse.planning.reasons import SAME
 from autosparse.spec import Pretrained
 from autosparse.steps import operations
 from autosparse.store import Store, digest

@@ -9,8 +9,8 @@ from autosparse.core.irp import keep_after
 from autosparse.core.scorers import groups_of, macs_of
 from autosparse.core.training.loop import FEW
 from autosparse.datasets import Source
-from autosparse.plan.builder import scorer_of
-from autosparse.plan.model import Plan, Step
+from autosparse.planning.builder import scorer_of
+from autosparse.planning.model import Plan, Step
 from autosparse.steps import operations
 from autosparse.steps.data import DataResult
 from autosparse.steps.init import InitResult

@@ -25,7 +25,7 @@ from autosparse.core.training.loop import Team
 from autosparse.errors import AutosparseError, StepError
 from autosparse.execute.outcome import failures_of
 from autosparse.lazy_torch import torch
-from autosparse.plan.model import Step
+from autosparse.planning.model import Step
 from autosparse.steps import Context, operations
 from autosparse.store import Artifact, Draft
 

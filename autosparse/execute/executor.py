@@ -16,9 +16,9 @@ from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, Mis
 from autosparse.execute.outcome import Outcome, find_stale, is_stale, release
 from autosparse.execute.step_runner import StepRunner
 from autosparse.execute.workers import Order, Workers, run_remote
-from autosparse.plan.graph import urgency
-from autosparse.plan.model import Plan, Step
-from autosparse.plan.status import Selection, missing_data, missing_libraries, select_steps, statuses
+from autosparse.planning.graph import urgency
+from autosparse.planning.model import Plan, Step
+from autosparse.planning.status import Selection, missing_data, missing_libraries, select_steps, statuses
 from autosparse.store import Store, in_use
 
 Result = TypeVar("Result")

@@ -20,8 +20,8 @@ from autosparse.errors import (
     UsageError,
 )
 from autosparse.foreign_code import internal, is_ours, location_of, printing_to_stderr
-from autosparse.plan.model import Plan, Step
-from autosparse.plan.status import Status
+from autosparse.planning.model import Plan, Step
+from autosparse.planning.status import Status
 from autosparse.store import FREE_SPACE, Store, digest, is_full, open_index
 
 

@@ -27,7 +27,7 @@ from autosparse.errors import DamagedArtifact
 from autosparse.execute.data_parallel import write_output
 from autosparse.execute.outcome import Outcome, files_of
 from autosparse.measure.timing import stopwatch
-from autosparse.plan.model import Plan, Step
+from autosparse.planning.model import Plan, Step
 from autosparse.steps import Metrics, check, metrics_of
 from autosparse.store import Artifact, Draft, Store, digest
 

@@ -25,8 +25,8 @@ from autosparse.errors import AutosparseError, StepError, Terminated
 from autosparse.execute.step_runner import StepRunner
 from autosparse.foreign_code import unexpected
 from autosparse.lazy_torch import yield_cores
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.model import Plan
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.model import Plan
 from autosparse.spec import take_spec
 from autosparse.store import Store, in_use
 

@@ -11,7 +11,7 @@ import altair as alt
 
 from autosparse.html.charts import Plot, colours_of, data_of, plot_of
 from autosparse.html.theme import PALETTE, SOFT
-from autosparse.plan.model import PURPOSES
+from autosparse.planning.model import PURPOSES
 from autosparse.report import cells
 from autosparse.report.schema import Report
 from autosparse.text import seconds

@@ -10,7 +10,7 @@ from typing import Any
 from autosparse.core.weights import sparsity_of
 from autosparse.execute import Outcome
 from autosparse.exporters import exporters
-from autosparse.plan.model import Cell, Step
+from autosparse.planning.model import Cell, Step
 from autosparse.report.finished import (
     Finished,
     describe_profiles,

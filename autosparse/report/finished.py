@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 
 from autosparse.datasets import Source
-from autosparse.plan.model import Cell, Plan, Step
+from autosparse.planning.model import Cell, Plan, Step
 from autosparse.report.schema import Failure, LayerShare, Made, Missing, Profile
 from autosparse.steps._base import StepResult
 from autosparse.steps.data import DataResult

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from statistics import fmean
 
 from autosparse.cost.work import count_dense_training, count_work
-from autosparse.plan.model import Cell
+from autosparse.planning.model import Cell
 from autosparse.report.finished import Finished
 from autosparse.report.schema import MaskCost
 from autosparse.steps.workload import sum_counted

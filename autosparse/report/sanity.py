@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from autosparse.core.sanity import best_of, left_out
-from autosparse.plan.model import Check
+from autosparse.planning.model import Check
 from autosparse.report.cells import TRAINED, by_cell
 from autosparse.report.finished import Finished
 from autosparse.report.schema import Checked, Result, Sanity

@@ -9,7 +9,7 @@ from typing import Any
 
 from autosparse.core.scorers import scorers
 from autosparse.packaged import __version__
-from autosparse.plan.model import Plan
+from autosparse.planning.model import Plan
 from autosparse.report.finished import Finished
 from autosparse.report.folder import write_folder
 from autosparse.spec import Pretrained

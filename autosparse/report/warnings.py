@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.core.graph.connectivity import Finding
-from autosparse.plan.model import Cell, Step
+from autosparse.planning.model import Cell, Step
 from autosparse.report.cells import TRAINED, USELESS, missing_by_cell, statuses_by_cell
 from autosparse.report.finished import Finished
 from autosparse.report.schema import Failure, Missing, Result

@@ -25,7 +25,7 @@ PACKAGE = Path(autosparse.__file__).parent
 MODULES = (
     "api.batches", "api.hold", "api.load", "api.masks", "api.prune", "api.selftest", "core.criteria", "core.evidence",
     "core.scorers._base", "core.scorers.perceptron", "core.scorers.quota", "datasets._base", "errors",
-    "exporters._base", "models._base", "plan.compile", "plan.model", "registry", "store.artifact",
+    "exporters._base", "models._base", "planning.compile", "planning.model", "registry", "store.artifact",
     "store.fingerprints", "store.local",
 )  # fmt: skip
 FAMILIES = ("core.allocation", "core.schedule", "core.selection")

@@ -14,7 +14,7 @@ from autosparse.models import identify_model
 from autosparse.store.sealed import seal
 from tests.conftest import Ended, Workspace
 from tests.unit.models.test_external import SHAPE
-from tests.unit.plan.test_budgets import BASE
+from tests.unit.planning.test_budgets import BASE
 from tests.unit.report.test_frontier import report_of
 
 
@@ -85,7 +85,7 @@ def test_a_second_plan_does_not_import_torch() -> None:
     Path("spec.yaml").write_text(BASE + "budget: [0.9, {parameters: 52}, {macs: 100}]\n")
     code = (
         "import sys; from pathlib import Path; from autosparse.backends import this_machine; "
-        "from autosparse.plan.budgets import translations; from autosparse.plan.compile import compile_plan; "
+        "from autosparse.planning.budgets import translations; from autosparse.planning.compile import compile_plan; "
         "from autosparse.spec import load_spec, resolve; "
         "spec = resolve(load_spec(Path('spec.yaml')).spec, this_machine()); "
         "print(translations(compile_plan(spec, 'spec'))[1].kept, 'torch' in sys.modules)"

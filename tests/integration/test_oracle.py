@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from autosparse.core.irp import keep_after
 from autosparse.cost.work import count_work
-from autosparse.plan.model import Plan
+from autosparse.planning.model import Plan
 from autosparse.steps.workload import sum_counted
 from autosparse.store import Store
 from tests.conftest import Workspace, call

@@ -17,8 +17,8 @@ from autosparse import backends
 from autosparse.backends import this_machine
 from autosparse.errors import StepError, UsageError
 from autosparse.execute import Everyone, Execution
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.model import Plan
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.model import Plan
 from autosparse.pretrained import DEFAULT, pretrained_scorers
 from autosparse.spec import load_spec, resolve, spec_schema
 from autosparse.steps.scorer import read_scorer

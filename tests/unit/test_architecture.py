@@ -24,13 +24,13 @@ LAYERS = [
     {"steps"},
     {"spec"},
     {"measure"},
-    {"plan"},
+    {"planning"},
     {"cost"},
     {"execute"},
     {"report"},
     {"html"},
-    {"api"},
     {"console"},
+    {"api"},
     {"cli", "__main__"},
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
@@ -137,7 +137,7 @@ def test_a_kind_of_step_is_named_where_it_lives() -> None:
     """No package but `steps`, and `plan/compile`, compares an operation with a name or asks for steps by one."""
     wrong = []
     for path in FILES:
-        if home(path) == "steps" or module(path) == "autosparse.plan.compile":
+        if home(path) == "steps" or module(path) == "autosparse.planning.compile":
             continue
         for node in ast.walk(parsed(path)):
             if isinstance(node, ast.Compare) and "operation" in ast.unparse(node.left):

@@ -12,7 +12,7 @@ import pytest
 import autosparse
 from autosparse.datasets.image_folder import read_layout
 from autosparse.errors import AutosparseError, DamagedArtifact, SpecError
-from autosparse.plan.saved import _is_ours
+from autosparse.planning.saved import _is_ours
 from autosparse.regular_file import NotRegularError, open_regular, read_regular
 from autosparse.report.folder import _load
 from autosparse.spec import load_spec

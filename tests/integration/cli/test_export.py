@@ -13,7 +13,7 @@ import torch
 import autosparse
 from autosparse.backends import machine, this_machine
 from autosparse.exporters import exporters
-from autosparse.plan.compile import compile_plan
+from autosparse.planning.compile import compile_plan
 from autosparse.report.build import copy_emitted
 from autosparse.report.finished import Finished
 from autosparse.report.warnings import failed_emissions

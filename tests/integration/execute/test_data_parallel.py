@@ -20,7 +20,7 @@ from autosparse.cost.fitted import with_workers
 from autosparse.errors import StepError
 from autosparse.execute import Event, Execution, Note, Started
 from autosparse.execute.data_parallel import _gather, _size, team_of
-from autosparse.plan.model import Step
+from autosparse.planning.model import Step
 from autosparse.store import Store
 from tests.conftest import Workspace
 from tests.integration.execute.test_workers import fitted

@@ -28,8 +28,8 @@ from autosparse.errors import (
 )
 from autosparse.execute import Event, Execution, Failed, Progress
 from autosparse.execute import Finished as StepFinished
-from autosparse.plan.model import Cell, Plan, Step
-from autosparse.plan.status import Selection, Status, select_steps
+from autosparse.planning.model import Cell, Plan, Step
+from autosparse.planning.status import Selection, Status, select_steps
 from autosparse.registry import Registry
 from autosparse.report.finished import Finished
 from autosparse.steps import Context, StepResult, operations

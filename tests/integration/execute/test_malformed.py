@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from autosparse.errors import DamagedArtifact, MissingRequirement
-from autosparse.plan.model import Plan
+from autosparse.planning.model import Plan
 from autosparse.report.finished import Finished
 from autosparse.steps import Context, check, operations
 from autosparse.store import Remote, Store

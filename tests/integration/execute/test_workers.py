@@ -16,9 +16,9 @@ from autosparse.backends import Placement as Where
 from autosparse.cost.fitted import Fitted, with_workers
 from autosparse.cost.price import Estimate, Price
 from autosparse.errors import AutosparseError, DamagedArtifact, UsageError
-from autosparse.plan.graph import makespan
-from autosparse.plan.model import Step
-from autosparse.plan.status import Status
+from autosparse.planning.graph import makespan
+from autosparse.planning.model import Step
+from autosparse.planning.status import Status
 from tests.conftest import Ended, Workspace
 from tests.plans import compiled
 

@@ -14,8 +14,8 @@ from autosparse.backends import Placement as Where
 from autosparse.backends import this_machine
 from autosparse.core.weights import Tensors
 from autosparse.execute import Everyone, Execution
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.model import Plan
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.model import Plan
 from autosparse.spec import load_spec, resolve
 from autosparse.steps import Context
 from autosparse.steps.label import LabelResult

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from autosparse.errors import UsageError
-from autosparse.plan.saved import read_plan
+from autosparse.planning.saved import read_plan
 from autosparse.steps.scorer import read_scorer
 from autosparse.store import Store, open_index
 from tests.conftest import Ended, Workspace, call

@@ -15,9 +15,9 @@ from autosparse.console.eta import Eta, rounded
 from autosparse.cost.fitted import Fitted
 from autosparse.cost.price import Estimate, Price
 from autosparse.execute import Failed, Finished, Progress, Started, Waiting
-from autosparse.plan.graph import urgency
-from autosparse.plan.model import Plan
-from autosparse.plan.status import Status
+from autosparse.planning.graph import urgency
+from autosparse.planning.model import Plan
+from autosparse.planning.status import Status
 from tests.plans import DIGITS, compiled
 
 SECONDS = {

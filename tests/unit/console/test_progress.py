@@ -14,7 +14,7 @@ from autosparse.console.progress import Lines, Tree
 from autosparse.cost.fitted import Fitted
 from autosparse.cost.price import Estimate, Price
 from autosparse.execute import Everyone, Failed, Finished, Log, Note, Progress, Started, Waiting
-from autosparse.plan.status import Status
+from autosparse.planning.status import Status
 from tests.plans import DIGITS, compiled
 
 HUGE = "\x1b[2J\u202e[red]名前"

@@ -14,7 +14,7 @@ from autosparse.cost.disk import Volume, check_disk, volume_of
 from autosparse.cost.fitted import Fitted, plan_json
 from autosparse.cost.price import Estimate, Price
 from autosparse.errors import FitError
-from autosparse.plan.status import Status
+from autosparse.planning.status import Status
 from autosparse.store import Store
 from tests.plans import DIGITS, compiled
 

@@ -17,8 +17,8 @@ from autosparse.cost.rates import Calibration, peak_bytes
 from autosparse.cost.work import Work, count_work
 from autosparse.errors import FitError
 from autosparse.measure.probe import Measurement
-from autosparse.plan.model import Plan
-from autosparse.plan.status import statuses
+from autosparse.planning.model import Plan
+from autosparse.planning.status import statuses
 from autosparse.spec import load_spec
 from autosparse.steps.workload import Workload, sum_counted
 from autosparse.store import Store, open_index

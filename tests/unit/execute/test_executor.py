@@ -17,7 +17,7 @@ from autosparse.execute import Event, Finished
 from autosparse.execute.executor import continued_by
 from autosparse.execute.outcome import failures_of
 from autosparse.execute.step_runner import StepRunner
-from autosparse.plan.model import Step
+from autosparse.planning.model import Step
 from autosparse.store import Artifact, Store
 from tests.plans import DIGITS, compiled
 

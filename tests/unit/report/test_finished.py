@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from autosparse.errors import DamagedArtifact
-from autosparse.plan.model import Plan
+from autosparse.planning.model import Plan
 from autosparse.report.finished import Finished, ImageSet, describe_timeline
 from autosparse.steps.data import DataResult
 from autosparse.store import Store

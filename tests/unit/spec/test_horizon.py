@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from autosparse.errors import SpecError
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.model import Plan
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.model import Plan
 from autosparse.spec import load_spec, open_settings, resolve, with_settings
 from tests.plans import MACHINE
 

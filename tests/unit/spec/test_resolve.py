@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from autosparse.backends import Machine
-from autosparse.plan.compile import compile_plan
+from autosparse.planning.compile import compile_plan
 from autosparse.spec import LoadedSpec, Pretrained, Spec, load_spec, open_settings, provenance, resolve, shipped
 
 MACHINE = Machine("a processor", cores=2, cpu_bfloat16=True, devices=("cpu",), cuda_bfloat16=False)

@@ -9,9 +9,9 @@ import pytest
 
 from autosparse.backends import Machine
 from autosparse.errors import UsageError
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.model import Plan
-from autosparse.plan.status import Status, select_steps
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.model import Plan
+from autosparse.planning.status import Status, select_steps
 from autosparse.spec import load_spec, resolve
 from tests.conftest import SMALL
 

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from autosparse.backends import Machine
 from autosparse.core.training.loop import STEP_FIELDS
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.model import Plan
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.model import Plan
 from autosparse.spec import load_spec, resolve
 from autosparse.store import digest
 from tests.plans import DIGITS, MACHINE
 
-# The spec DIGITS on MACHINE. To write them again: `python -m tests.unit.plan.test_keys`.
+# The spec DIGITS on MACHINE. To write them again: `python -m tests.unit.planning.test_keys`.
 GOLDEN = {
     "data/digits": "e1f4bb952d771d3bfa4b7bd8f2197c63098357897ae0811b8ec490a81f7f1a4f",
     "init/resnet8/seed100": "886d4ee0e39077631d5499f01228dd878d5dc07cfb44aa1e1b8ee81a3cb93b2e",

@@ -13,8 +13,8 @@ from autosparse.core.weights import keep_count
 from autosparse.datasets import Source
 from autosparse.errors import InvalidValue, UsageError
 from autosparse.models import identify_model
-from autosparse.plan.budgets import sparsity_for
-from autosparse.plan.builder import (
+from autosparse.planning.budgets import sparsity_for
+from autosparse.planning.builder import (
     Builder,
     blame,
     facts_of,
@@ -24,9 +24,9 @@ from autosparse.plan.builder import (
     tag_of,
     tunable_limits,
 )
-from autosparse.plan.checks import controls_of, plan_checks
-from autosparse.plan.model import Cell, Plan, PlannedBudget
-from autosparse.plan.size import check_size
+from autosparse.planning.checks import controls_of, plan_checks
+from autosparse.planning.model import Cell, Plan, PlannedBudget
+from autosparse.planning.size import check_size
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
 from autosparse.spec.learning import MOST_ROUNDS

@@ -15,9 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from autosparse.backends import Machine
 from autosparse.errors import SpecError, UsageError
 from autosparse.packaged import __version__
-from autosparse.plan.model import Plan, Step
-from autosparse.plan.reasons import Change, History, summarize_changes
-from autosparse.plan.status import Status, count, missing_device
+from autosparse.planning.model import Plan, Step
+from autosparse.planning.reasons import Change, History, summarize_changes
+from autosparse.planning.status import Status, count, missing_device
 from autosparse.regular_file import LARGEST_MEMORY, open_regular, read_regular
 from autosparse.spec import LoadedSpec, take_spec
 from autosparse.spec.document import texts

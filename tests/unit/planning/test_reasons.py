@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from autosparse.errors import UsageError
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.model import Plan
-from autosparse.plan.status import Status, chain, count, explained, statuses
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.model import Plan
+from autosparse.planning.status import Status, chain, count, explained, statuses
 from autosparse.spec import load_spec, resolve
 from autosparse.store import Store, key_of
 from tests.plans import DIGITS, MACHINE, compiled, finish, publish

@@ -10,7 +10,7 @@ import pytest
 from autosparse.backends import Machine
 from autosparse.errors import InvalidValue, UsageError
 from autosparse.models.facts import LayerFacts, NetworkFacts
-from autosparse.plan.budgets import (
+from autosparse.planning.budgets import (
     Between,
     Translation,
     check_budget,
@@ -20,8 +20,8 @@ from autosparse.plan.budgets import (
     translate,
     translations,
 )
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.model import Plan
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.model import Plan
 from autosparse.spec import Amount, load_spec, resolve
 
 MACHINE = Machine("a processor", cores=1, cpu_bfloat16=True, devices=("cpu",), cuda_bfloat16=False)

@@ -8,8 +8,8 @@ import pytest
 
 from autosparse.core.sanity import CHECKS
 from autosparse.cost.work import count_work
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.model import Check, Plan
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.model import Check, Plan
 from autosparse.spec import load_spec, resolve
 from tests.plans import MACHINE
 

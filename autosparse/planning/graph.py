@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from autosparse.plan.model import PURPOSES, Plan, Step
-from autosparse.plan.status import Status
+from autosparse.planning.model import PURPOSES, Plan, Step
+from autosparse.planning.status import Status
 
 _FEW = 3  # links of a chain that are drawn one by one
 _DOT = {

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from autosparse.backends import Machine
-from autosparse.plan.graph import draw_dot, draw_mermaid
-from autosparse.plan.model import Plan
-from autosparse.plan.status import Status
+from autosparse.planning.graph import draw_dot, draw_mermaid
+from autosparse.planning.model import Plan
+from autosparse.planning.status import Status
 from tests.conftest import Workspace, call
 
 MACHINE = Machine("a processor", cores=2, cpu_bfloat16=False, devices=("cpu",), cuda_bfloat16=False)

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 from tests.plans import DIGITS
-from tests.unit.plan.test_keys import digits, keys
+from tests.unit.planning.test_keys import digits, keys
 
 SCRIPT = """
 import json, sys
 from pathlib import Path
 from autosparse.backends import Machine
-from autosparse.plan.compile import compile_plan
+from autosparse.planning.compile import compile_plan
 from autosparse.spec import load_spec, resolve
 
 machine = Machine("a processor", cores=2, cpu_bfloat16=True, devices=("cpu",), cuda_bfloat16=False)

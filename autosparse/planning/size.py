@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from autosparse.errors import InvalidValue
-from autosparse.plan.checks import controls_of
+from autosparse.planning.checks import controls_of
 from autosparse.spec import BEST, DENSE, Amount, Pretrained, Spec
 from autosparse.spec.learning import MOST_ROUNDS
 

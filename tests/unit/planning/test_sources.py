@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autosparse.errors import SpecError
-from autosparse.plan.model import Plan
+from autosparse.planning.model import Plan
 from tests.plans import compiled
 
 BASE = (

@@ -11,8 +11,8 @@ from autosparse.core.allocation import apportion, most_within
 from autosparse.core.weights import keep_count, sparsity_of
 from autosparse.errors import UsageError
 from autosparse.models.facts import LayerFacts, NetworkFacts
-from autosparse.plan.builder import blame, facts_of
-from autosparse.plan.model import Plan
+from autosparse.planning.builder import blame, facts_of
+from autosparse.planning.model import Plan
 from autosparse.spec import Amount
 
 _FLOAT, _INDEX = 4, 4

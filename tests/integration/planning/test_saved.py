@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from autosparse.plan.saved import read_plan, spec_of
+from autosparse.planning.saved import read_plan, spec_of
 from autosparse.spec import load_spec
 from tests.conftest import SMALL, Ended, Workspace, call
 from tests.sealing import replace_text

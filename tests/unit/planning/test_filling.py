@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from autosparse.plan.model import Plan
+from autosparse.planning.model import Plan
 from autosparse.spec import selection_of
 from tests.plans import compiled
 

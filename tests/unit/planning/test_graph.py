@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from autosparse.backends import Machine
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.graph import draw_dot, draw_mermaid
-from autosparse.plan.model import PURPOSES, Plan
-from autosparse.plan.status import Status
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.graph import draw_dot, draw_mermaid
+from autosparse.planning.model import PURPOSES, Plan
+from autosparse.planning.status import Status
 from autosparse.spec import load_spec, resolve
 from tests.conftest import SMALL
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from autosparse.core.sanity import is_shuffled_by_selection, left_out
-from autosparse.plan.builder import Builder, keyed_recipe
-from autosparse.plan.model import Cell, Check, PlannedBudget, strictest
+from autosparse.planning.builder import Builder, keyed_recipe
+from autosparse.planning.model import Cell, Check, PlannedBudget, strictest
 from autosparse.spec import BEST, Method, Spec
 from autosparse.store import digest
 

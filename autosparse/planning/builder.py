@@ -9,7 +9,7 @@ from typing import Any
 from autosparse.datasets import Source, open_source
 from autosparse.errors import InvalidValue, OwnCodeError, UsageError
 from autosparse.models.facts import NetworkFacts
-from autosparse.plan.model import Step
+from autosparse.planning.model import Step
 from autosparse.registry import OneOf, Option, Range
 from autosparse.spec import Pretrained, Spec
 from autosparse.spec.choices import Choice

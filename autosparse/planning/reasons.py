@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autosparse.plan.model import Plan, Step
+from autosparse.planning.model import Plan, Step
 from autosparse.spec.document import leaves
 from autosparse.steps import operations
 from autosparse.store import Index, Record

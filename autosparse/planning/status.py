@@ -17,8 +17,8 @@ from autosparse.backends import Machine, Placement, environment, missing_extras
 from autosparse.core.training.loop import DENSE
 from autosparse.errors import UsageError
 from autosparse.exporters import exporters
-from autosparse.plan.model import Plan, Step
-from autosparse.plan.reasons import Change, History, environment_changes, summarize_changes
+from autosparse.planning.model import Plan, Step
+from autosparse.planning.reasons import Change, History, environment_changes, summarize_changes
 from autosparse.registry import suggestion
 from autosparse.steps import operations
 from autosparse.steps.emit import EmitResult

@@ -8,9 +8,9 @@ import pytest
 
 from autosparse.backends import this_machine
 from autosparse.errors import InvalidValue
-from autosparse.plan import size
-from autosparse.plan.builder import Builder
-from autosparse.plan.compile import compile_plan
+from autosparse.planning import size
+from autosparse.planning.builder import Builder
+from autosparse.planning.compile import compile_plan
 from autosparse.spec import Spec, load_spec, resolve
 
 
