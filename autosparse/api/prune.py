@@ -39,7 +39,7 @@ from autosparse.pretrained import DEFAULT
 from autosparse.spec.budget import Sparsity
 from autosparse.spec.choices import Choice, Seed
 from autosparse.spec.diagnostics import explain
-from autosparse.spec.document import Document, Mark
+from autosparse.spec.document import Document, Mark, plain_values
 from autosparse.spec.method import Method, searched
 from autosparse.spec.resolve import filled, selection_of
 from autosparse.spec.section import Section
@@ -319,27 +319,3 @@ def _isolated(plain: torch.nn.Module, seed: int) -> Iterator[None]:
         torch.autocast("cpu" if kind in ("mps", "meta") else kind, enabled=False),
     ):
         yield
-
-
-def plain_values(value: Any) -> Any:
-    """Convert a value to plain Python data, as a YAML file would hold it.
-
-    Args:
-        value: Any value; mappings, tuples and lists are converted inside.
-
-    Returns:
-        The value with numpy and torch numbers as Python's, arrays and tensors as lists, and paths as strings.
-
-    Examples:
-        >>> plain_values({"rounds": torch.tensor(3), "path": Path("runs")})
-        {'rounds': 3, 'path': 'runs'}
-    """
-    if isinstance(value, Mapping):
-        return {plain_values(key): plain_values(inner) for key, inner in value.items()}
-    if type(value) in (tuple, list):
-        return type(value)(map(plain_values, value))
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if type(value).__module__.partition(".")[0] in ("numpy", "torch") and hasattr(value, "tolist"):
-        return value.tolist()  # numpy numbers and arrays, and tensors
-    return value

@@ -8,6 +8,7 @@ at a text that is not YAML, a second document, texts over 1 MiB and nesting over
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -144,6 +145,31 @@ def _yaml_hint(problem: str, error: Any, *, has_lines: bool) -> str | None:
     if problem == "mapping values are not allowed here":
         return "put a text with `: ` into quotes, or correct the indentation"
     return None
+
+
+def plain_values(value: Any) -> Any:
+    """Convert a value to plain Python data, as a YAML file would hold it.
+
+    Args:
+        value: Any value; mappings, tuples and lists are converted inside.
+
+    Returns:
+        The value with numpy and torch numbers as Python's, arrays and tensors as lists, and paths as strings.
+
+    Examples:
+        >>> import pathlib, torch
+        >>> plain_values({"rounds": torch.tensor(3), "path": pathlib.Path("runs")})
+        {'rounds': 3, 'path': 'runs'}
+    """
+    if isinstance(value, Mapping):
+        return {plain_values(key): plain_values(inner) for key, inner in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(map(plain_values, value))
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if type(value).__module__.partition(".")[0] in ("numpy", "torch") and hasattr(value, "tolist"):
+        return value.tolist()  # numpy numbers and arrays, and tensors
+    return value
 
 
 def texts(data: Any, path: Path = (), holder: Any = None) -> Iterator[tuple[Path, str, Any]]:

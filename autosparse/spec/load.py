@@ -2,43 +2,41 @@
 
 from __future__ import annotations
 
-import codecs
 import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
 from autosparse import user_code
-from autosparse.borders import border, expand, in_short, reason_of, shown_path
+from autosparse.borders import border, expand, in_short, shown_path
 from autosparse.datasets import datasets
 from autosparse.errors import Problem, SpecError, UsageError
 from autosparse.models import models
 from autosparse.packaged import is_shipped, shipped
 from autosparse.pretrained import pretrained_scorers
 from autosparse.spec.diagnostics import dotted, explain, in_order
-from autosparse.spec.document import (
-    LARGEST,
-    Document,
-    Incomplete,
-    Mark,
-    Path,
-    Rejected,
-    parse_document,
-    parse_value,
-    texts,
+from autosparse.spec.document import Document, Incomplete, Mark, Path, parse_value, texts
+from autosparse.spec.overrides import (
+    BudgetOption,
+    apply_budget,
+    apply_override,
+    budget_option,
+    budget_texts,
+    forget,
+    override_texts,
+    set_value,
 )
-from autosparse.spec.overrides import apply_budget, apply_override, budget_option, forget, set_value
+from autosparse.spec.reading import TEXT, path_of, read_document
 from autosparse.spec.schema import Spec
 from autosparse.spec.section import checked
 from autosparse.store import Store, digest
-from autosparse.store.sealed import SEAL, unseal
 
 FILE = "autosparse.yaml"
 
-_MOST_VARIED, _MOST_BASES = 500, 64
+_MOST_VARIED = 500
 
 
 @dataclass(frozen=True)
@@ -112,13 +110,19 @@ def _memory_key() -> str:
     return "spec-" + digest(str(FilePath.cwd()))[:16]
 
 
-def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence[str] = ()) -> LoadedSpec:
-    """Read a spec file, merge what it extends and the overrides, and validate the result.
+def load_spec(
+    source: str | os.PathLike[str] | Mapping[str, Any] | Spec,
+    *,
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    budget: BudgetOption | Sequence[BudgetOption] = (),
+) -> LoadedSpec:
+    """Read a spec, merge its bases and the overrides, and validate the result.
 
     Args:
-        path: YAML file.
-        overrides: Values to replace, as `path.to.key=value` with a YAML value.
-        budget: Budgets that replace the spec's, such as `0.99`, `100x` or `parameters=120k`.
+        source: YAML file, YAML text, plain data or a Spec. A str with a line break or `: ` is text. Paths in text and
+            data are relative to the current directory.
+        overrides: Values to replace: path of an option -> value, or texts `path.to.key=value` with a YAML value.
+        budget: One or several budgets that replace the spec's, such as 0.99, `100x` or `{"parameters": "120k"}`.
 
     Returns:
         The validated spec, with the origin of every value.
@@ -128,22 +132,26 @@ def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence
         SpecError: If the spec is invalid, with every problem and its file, line and column.
 
     Examples:
-        >>> path = FilePath("snip.yaml")
-        >>> _ = path.write_text("{version: 1, model: lenet, dataset: digits, method: snip}")
-        >>> loaded = load_spec(path, overrides=["training.epochs=2"], budget=["0.9"])
-        >>> loaded.name, loaded.spec.training.epochs
-        ('snip', 2)
+        >>> loaded = load_spec("{model: lenet, dataset: digits, method: snip}", overrides={"training.epochs": 2})
+        >>> loaded.spec.training.epochs
+        2
+        >>> load_spec({"model": "lenet", "dataset": "digits"}, budget=0.9).spec.budget
+        (0.9,)
     """
-    with _total(str(path)):
-        document = _read(path, ())
-    for override in overrides:
-        with _total(f"--set {override}"):
-            apply_override(document, override)
-    if budget:
-        with _total(" ".join(map(budget_option, budget))):
-            apply_budget(document, budget)
-    with _total(str(path)):
-        return _loaded(document, path, overrides, budget)
+    given = source.model_dump(mode="json") if isinstance(source, Spec) else source
+    path = path_of(given)
+    name = TEXT if path is None else str(path)
+    changes, budgets = override_texts(overrides), budget_texts(budget)
+    with _total(name):
+        document = read_document(given)
+    for change in changes:
+        with _total(f"--set {change}"):
+            apply_override(document, change)
+    if budgets:
+        with _total(" ".join(map(budget_option, budgets))):
+            apply_budget(document, budgets)
+    with _total(name):
+        return _loaded(document, path, changes, budgets)
 
 
 def _total(name: str) -> AbstractContextManager[None]:
@@ -151,7 +159,7 @@ def _total(name: str) -> AbstractContextManager[None]:
     return border(lambda error: SpecError(Problem(f"the spec cannot be read: {in_short(error)}", file=name)))
 
 
-def _loaded(document: Document, path: FilePath, overrides: Sequence[str], budget: Sequence[str]) -> LoadedSpec:
+def _loaded(document: Document, path: FilePath | None, overrides: Sequence[str], budget: Sequence[str]) -> LoadedSpec:
     problems = [*document.problems, *_second_values(document), *_varied_values(document)]
     written = [text for _, text, _ in texts(document.data)]
     _make_absolute(document)
@@ -159,7 +167,7 @@ def _loaded(document: Document, path: FilePath, overrides: Sequence[str], budget
     relative = frozenset(after for before, after in zip(written, now, strict=True) if after != before)
     options = (*(f"--set {text}" for text in overrides), *map(budget_option, budget))
     spec = _validate(document, problems, options)
-    return LoadedSpec(spec, path.stem, path, document, relative)
+    return LoadedSpec(spec, "spec" if path is None else path.stem, path, document, relative)
 
 
 def _second_values(document: Document) -> Iterator[Problem]:
@@ -240,120 +248,6 @@ def _validate(document: Document, problems: Iterable[Problem] = (), options: Seq
     if mistakes := in_order([*problems, *explain(spec.problems, document)], root, options):
         raise SpecError.listing(mistakes)
     return spec
-
-
-def _read(path: FilePath, seen: tuple[FilePath, ...]) -> Document:
-    try:
-        with path.open("rb") as file:  # perhaps a pipe, such as `/dev/stdin`, or a device without end
-            data = file.read(LARGEST + 1)
-        text = data.removeprefix(codecs.BOM_UTF8).decode(errors="replace" if len(data) > LARGEST else "strict")
-    except IsADirectoryError:
-        raise UsageError(f"{path} is a folder", "name a spec file in it") from None
-    except FileNotFoundError:
-        raise UsageError(f"{path} does not exist", "run `autosparse init` to write a spec") from None
-    except UnicodeDecodeError as error:
-        before = error.object[: error.start].decode()
-        mark = Mark(str(path), before.count("\n") + 1, len(before) - before.rfind("\n"))
-        text = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
-        raise SpecError(mark.problem(text, "save the file as UTF-8")) from None
-    except Exception as error:  # such as a null character in the path
-        raise UsageError(f"{shown_path(path)} cannot be read: {reason_of(error)}") from None
-    document = parse_document(text, str(path))
-    if not isinstance(document.data, dict):
-        mark = document.values[()]
-        raise SpecError(mark.problem("a spec must be a mapping of keys", "begin with `model: resnet8`"))
-    if SEAL in document.data:  # the `resolved.json` of a run folder
-        _check_seal(text, document)
-    return _extended(document, path, seen) if "extends" in document.data else document
-
-
-def _check_seal(text: str, document: Document) -> None:
-    # Drop the digest of a sealed spec. Raises SpecError for one that was changed.
-    mark = document.values[(SEAL,)]
-    try:
-        unseal(text.encode())
-    except ValueError as error:
-        raise SpecError(mark.problem(str(error), f"delete `{SEAL}` if you edited the file")) from None
-    del document.data[SEAL]
-
-
-def _extended(document: Document, path: FilePath, seen: tuple[FilePath, ...]) -> Document:
-    base, mark = document.data.pop("extends"), document.values[("extends",)]
-    seen = (*seen, path.resolve())
-    if len(seen) > _MOST_BASES:
-        raise SpecError(mark.problem(f"`extends` goes through more than {_MOST_BASES} files"))
-    for second in document.repeated:
-        if second.path == ("extends",):
-            try:
-                _base(second.document.data, second.document.values[("extends",)], path, seen)
-            except SpecError as error:
-                document.problems.extend(error.errors)
-    if isinstance(base, Rejected):  # reported by the reader
-        return replace(document, data=_incomplete(document.data))
-    try:
-        below = _read(_base(base, mark, path, seen), seen)
-    except SpecError as error:  # go on with the keys of this file; any others may stand in the base
-        document.problems.extend(error.errors)
-        return replace(document, data=_incomplete(document.data))
-    except UsageError as error:
-        document.problems.append(mark.problem(f"`extends`: {error.message}", error.hint))
-        return replace(document, data=_incomplete(document.data))
-    return _merge(below, document)
-
-
-def _base(base: Any, mark: Mark, path: FilePath, seen: tuple[FilePath, ...]) -> FilePath:
-    if not isinstance(base, str) or not base:
-        raise SpecError(mark.problem("`extends` must be the path of a spec"))
-    try:
-        target = (path.parent / base).resolve()
-        known = target.is_file()
-    except Exception as error:  # too long, with a null character, or a link to itself
-        message = f"`extends` names {shown_path(base)}, which cannot be a path: {reason_of(error)}"
-        raise SpecError(mark.problem(message)) from None
-    if target in seen:
-        raise SpecError(mark.problem(f"`extends` comes back to {base}"))
-    if not known:
-        raise SpecError(mark.problem(f"`extends` names {base}, which is not a file", f"looked for {target}"))
-    return path.parent / base
-
-
-def _incomplete(data: Any) -> Any:
-    if isinstance(data, dict):
-        return Incomplete({key: _incomplete(value) for key, value in data.items()})
-    return data
-
-
-def _merge(base: Document, over: Document) -> Document:
-    merged = Document(
-        base.data,
-        {**base.values, (): over.values[()]},
-        dict(base.keys),
-        [*over.problems, *base.problems],
-        [*over.repeated, *base.repeated],
-    )
-    return replace(merged, data=_lay(merged, over, base.data, over.data, ()))
-
-
-def _lay(
-    merged: Document, over: Document, below: Mapping[str, Any], above: Mapping[str, Any], path: Path
-) -> dict[str, Any]:
-    kind = Incomplete if isinstance(below, Incomplete) or isinstance(above, Incomplete) else dict
-    laid: dict[str, Any] = kind(below)
-    for key, value in above.items():
-        inner = (*path, key)
-        old: Any = below.get(key)
-        # A mapping that names another choice replaces the base's, whose options would not apply. So does a budget.
-        replaces = inner == ("budget",) or (inner == ("scorer",) and isinstance(value, dict) and "pretrained" in value)
-        both = isinstance(value, dict) and isinstance(old, dict) and not replaces
-        if both and value.get("name", old.get("name")) == old.get("name"):
-            laid[key] = _lay(merged, over, old, value, inner)
-        else:
-            forget(merged, inner)
-            laid[key] = value
-            for marks, source in ((merged.values, over.values), (merged.keys, over.keys)):
-                marks.update({marked: mark for marked, mark in source.items() if marked[: len(inner)] == inner})
-        merged.values[inner], merged.keys[inner] = over.values[inner], over.keys[inner]
-    return laid
 
 
 def _make_absolute(document: Document) -> None:

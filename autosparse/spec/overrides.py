@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, get_args, get_origin
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, get_args, get_origin
 
 from autosparse.core.presets import PRESETS
 from autosparse.errors import Problem, SpecError
 from autosparse.spec.choices import Choice
-from autosparse.spec.document import Document, Mark, Path, Rejected, Repeated, parse_document
+from autosparse.spec.document import Document, Mark, Path, Rejected, Repeated, parse_document, plain_values
 from autosparse.spec.method import Method
 from autosparse.spec.schema import Spec
 from autosparse.spec.section import Section
 from autosparse.text import quoted
 
 _DEEPEST = 64
+
+BudgetOption: TypeAlias = "float | str | Mapping[str, Any]"
+"""A budget as `--budget` takes it, or in Python: 0.99, `100x`, `parameters=120k` or {"parameters": 120_000}."""
+
+
+def override_texts(overrides: Mapping[str, Any] | Sequence[str]) -> list[str]:
+    """Return overrides as texts `path.to.key=value`: a mapping's values become YAML."""
+    if isinstance(overrides, str):
+        return [overrides]
+    if not isinstance(overrides, Mapping):
+        return [*overrides]
+    return [f"{path}={_yaml(value)}" for path, value in overrides.items()]
+
+
+def budget_texts(budget: BudgetOption | Sequence[BudgetOption]) -> list[str]:
+    """Return one or several budgets as texts of `--budget`."""
+    several = budget if isinstance(budget, Sequence) and not isinstance(budget, str) else [budget]
+    return [_budget_text(one) for one in several]
+
+
+def _budget_text(budget: BudgetOption) -> str:
+    value = plain_values(budget)
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((currency, amount),) = value.items()
+        return f"{currency}={amount}"
+    return value if isinstance(value, str) else _yaml(value)
+
+
+def _yaml(value: Any) -> str:
+    return json.dumps(plain_values(value), ensure_ascii=False, default=str)
 
 
 def apply_override(document: Document, override: str) -> None:
