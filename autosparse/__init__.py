@@ -11,26 +11,29 @@ from typing import TYPE_CHECKING, Any
 from autosparse.packaged import __version__
 
 if TYPE_CHECKING:
-    from autosparse.api import Masks as Masks
-    from autosparse.api import load as load
-    from autosparse.api import prune as prune
-    from autosparse.api import score as score
+    from autosparse.api.load import load as load
+    from autosparse.api.masks import Masks as Masks
+    from autosparse.api.plan import Plan as Plan
+    from autosparse.api.plan import plan as plan
+    from autosparse.api.prune import prune as prune
+    from autosparse.api.prune import score as score
+    from autosparse.api.report import Report as Report
+    from autosparse.api.run import run as run
     from autosparse.errors import AutosparseError as AutosparseError
     from autosparse.errors import AutosparseWarning as AutosparseWarning
-    from autosparse.planning.compile import compile_plan as compile_plan
+    from autosparse.spec import Spec as Spec
     from autosparse.spec import load_spec as load_spec
     from autosparse.store import Store as Store
 
 __all__ = [
-    "AutosparseError", "AutosparseWarning", "Masks", "Store", "__version__", "compile_plan", "load", "load_spec",
-    "prune", "score",
+    "AutosparseError", "AutosparseWarning", "Masks", "Plan", "Report", "Spec", "Store", "__version__", "load",
+    "load_spec", "plan", "prune", "run", "score",
 ]  # fmt: skip
 
 _HOMES = {
-    "autosparse.api": ("Masks", "load", "prune", "score"),
+    "autosparse.api": ("Masks", "Plan", "Report", "load", "plan", "prune", "run", "score"),
     "autosparse.errors": ("AutosparseError", "AutosparseWarning"),
-    "autosparse.planning.compile": ("compile_plan",),
-    "autosparse.spec": ("load_spec",),
+    "autosparse.spec": ("Spec", "load_spec"),
     "autosparse.store": ("Store",),
 }
 

@@ -1,8 +1,13 @@
-"""Python API: one-call pruning, masks that keep pruned weights zero, and loading of emitted models."""
+"""Python API: plans, runs and reports; one-call pruning, masks that stay zero, and loading of exported models."""
 
 from autosparse.api.load import OpenedModel, load, read_emitted
 from autosparse.api.masks import Masks
+from autosparse.api.plan import Plan, plan
 from autosparse.api.prune import prune, score
+from autosparse.api.report import Report
+from autosparse.api.run import run
 from autosparse.api.selftest import self_test
 
-__all__ = ["Masks", "OpenedModel", "load", "prune", "read_emitted", "score", "self_test"]
+__all__ = [
+    "Masks", "OpenedModel", "Plan", "Report", "load", "plan", "prune", "read_emitted", "run", "score", "self_test",
+]  # fmt: skip

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -16,6 +13,7 @@ from pydantic import ValidationError
 from autosparse.api.batches import Examples, Signature
 from autosparse.api.hold import copy_of, named_parameters, unwrap
 from autosparse.api.masks import Masks, evidence_of
+from autosparse.api.warn import warn
 from autosparse.backends import fitting_threads
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, mean_cross_entropy
@@ -33,7 +31,7 @@ from autosparse.core.weights import (
     unprunable,
 )
 from autosparse.core.zero_scores import with_signal
-from autosparse.errors import AutosparseError, AutosparseWarning, UsageError
+from autosparse.errors import AutosparseError, UsageError
 from autosparse.lazy_torch import torch
 from autosparse.pretrained import DEFAULT
 from autosparse.spec.budget import Sparsity
@@ -275,19 +273,9 @@ def _gather(
         {},
         seed=request.seed,
         objective=loss or mean_cross_entropy,
-        note=cache(_warn),  # each warning once
+        note=cache(warn),  # each warning once
         scorer=make_scorer(read_scorer(scorer), read_state(scorer), _RECIPE, device) if needed else None,
     )
-
-
-def _warn(text: str) -> None:
-    # The warning points to the line that called autosparse.
-    package, level, frame = str(Path(__file__).parent.parent), 1, inspect.currentframe()
-    while frame is not None and (
-        (file := frame.f_code.co_filename).startswith((package, "<")) or f"{os.sep}torch{os.sep}" in file
-    ):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(text, AutosparseWarning, stacklevel=level)
 
 
 def _device(plain: torch.nn.Module) -> torch.device:

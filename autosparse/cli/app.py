@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -16,19 +15,16 @@ from typing import Annotated, Any
 
 import typer
 
+from autosparse.api.prepare import fit_spec
 from autosparse.backends import this_machine
 from autosparse.cli.help import Program, examples
 from autosparse.console.format import notes, plain, show_text
-from autosparse.cost.disk import check_disk
-from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted
 from autosparse.errors import MissingRequirement, Terminated, UsageError, shortened
 from autosparse.packaged import __version__
-from autosparse.planning.compile import named_user_code
 from autosparse.planning.saved import check_unmoved, read_plan, spec_of
 from autosparse.registry import suggestion
-from autosparse.spec import LoadedSpec, Pretrained, Spec, find_spec, load_spec, remember_spec
-from autosparse.spec.diagnostics import located
+from autosparse.spec import LoadedSpec, find_spec, load_spec, remember_spec
 from autosparse.store import Index, Store, open_index
 from autosparse.text import escaped, finite, shell_word
 
@@ -99,41 +95,7 @@ def fit_loaded(
     folder: Path | None = None,
 ) -> Fitted:
     """Return the plan of a spec, priced and fitted to this machine; print notes and warnings about it."""
-
-    def note(text: str) -> None:
-        if not quiet:
-            say(f"note: {text}")
-
-    url = loaded.spec.store or os.environ.get("AUTOSPARSE_STORE")
-    if url != store.url:  # variants of a spec share the cost model
-        store.connect(url)
-    if not quiet:
-        note_user_code(loaded.spec)
-    if unused := _unused_sections(loaded):
-        names = " and ".join(f"`{name}`" for name in unused)
-        note(f"{names} of the spec {'are' if len(unused) > 1 else 'is'} not used: its scorer is pretrained")
-    with located(loaded.document):
-        fitted = fit_plan(loaded.spec, this_machine(), loaded.name, store, index, note, refit=refit, timed=timed)
-    fitted = check_disk(fitted, store, folder or Path())
-    if store.problem:
-        note(f"{store.problem.message}; {store.problem.hint}")
-    for warning in () if quiet else fitted.plan.warnings:
-        say(f"warning: {warning}")
-    return fitted
-
-
-def note_user_code(spec: Spec) -> None:
-    """Print a note for every file or module of user code that compiling a spec imports."""
-    for name in named_user_code(spec):
-        say(f"note: importing your code, {name}")
-
-
-def _unused_sections(loaded: LoadedSpec) -> list[str]:
-    # Sections on learning a scorer, in a spec with a pretrained scorer.
-    if not isinstance(loaded.spec.scorer, Pretrained):
-        return []
-    sections = ("tuning",) if any(method.needs_rounds for method in loaded.spec.methods) else ("irp", "tuning")
-    return [name for name in sections if (name,) in loaded.document.values]
+    return fit_spec(loaded, store, index, quietly if quiet else say, refit=refit, timed=timed, folder=folder)
 
 
 def prepare(request: SpecRequest, store: Store) -> tuple[LoadedSpec, Fitted, Index]:
@@ -202,6 +164,10 @@ def show_json(value: Any) -> None:
     """Print a JSON document; a number that is not finite is null."""
     unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
     typer.echo(escaped(json.dumps(finite(value), indent=1, ensure_ascii=not unicode)))
+
+
+def quietly(text: str) -> None:
+    """Print nothing."""
 
 
 def say(text: str) -> None:

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
+from autosparse.api.prepare import note_user_code
 from autosparse.backends import this_machine
 from autosparse.cli import options
-from autosparse.cli.app import app, note_user_code, say, show_json
+from autosparse.cli.app import app, say, show_json
 from autosparse.cli.help import Command, Group, examples
 from autosparse.console.format import show_table, show_text
 from autosparse.cost.time_limit import remembered_settings
@@ -244,7 +245,7 @@ def _asked(what: Sequence[str], known: Sequence[_Row], *, all_: bool) -> list[_R
         if _is_spec(named):
             loaded = load_spec(find_spec(named, Store.default()).path)
             spec = with_settings(loaded.spec, remembered_settings(loaded.spec, Store.default()))
-            note_user_code(spec)
+            note_user_code(spec, say)
             steps = compile_plan(resolve(spec, this_machine()), loaded.name).steps.values()
             meant = [_Row(s.name, s.operation, s.key) for s in steps if all_ or s.purpose in _SHARED]
             if not meant:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from autosparse.api.execution import SelectedPlan, is_mixed, open_run, run_steps, select_plan
 from autosparse.backends import this_machine
 from autosparse.cli import options
 from autosparse.cli.app import SpecRequest, app, exit_on_interrupt, prepare, say, show_json
@@ -20,12 +20,10 @@ from autosparse.console.plan import show_chain, show_plan
 from autosparse.console.progress import follow
 from autosparse.console.report import show_made, show_report
 from autosparse.console.scan import scanning, show_scan
-from autosparse.cost.disk import check_disk
-from autosparse.cost.fit import fit_steps
-from autosparse.cost.fitted import Fitted, plan_json, remember_use, shared
+from autosparse.cost.fitted import Fitted, plan_json, shared
 from autosparse.datasets.scan import Scan, scan_source
 from autosparse.errors import MissingData, UsageError
-from autosparse.execute import Everyone, Execution, Log, Note, Observer, Outcome, Tracking, made_json
+from autosparse.execute import Execution, Outcome, made_json
 from autosparse.planning.budgets import translations
 from autosparse.planning.graph import draw_dot, draw_mermaid
 from autosparse.planning.saved import save_plan
@@ -37,19 +35,11 @@ from autosparse.planning.status import (
     missing_data,
     missing_device,
     missing_libraries,
-    select_steps,
-    to_run,
 )
-from autosparse.report.build import build_report, can_report
-from autosparse.report.compare import leaves
-from autosparse.report.finished import Finished
-from autosparse.report.folder import LOG, find_run, open_folder, running, save_metrics, save_report, tag_run, tags_of
+from autosparse.report.folder import tags_of
 from autosparse.report.schema import Report
-from autosparse.spec import LoadedSpec
-from autosparse.steps import Metrics, metrics_of
 from autosparse.store import Store
 from autosparse.text import shell_word
-from autosparse.trackers import Followed
 
 
 @app.command(cls=Command, epilog=examples("plan my.yaml", "plan my.yaml --budget 0.99 --explain tune"))
@@ -165,20 +155,6 @@ class RunRequest:
     json: bool
 
 
-@dataclass(frozen=True)
-class SelectedPlan:
-    """Plan that fits the target, with the steps selected for a run."""
-
-    loaded: LoadedSpec
-    fitted: Fitted
-    selection: Selection
-
-    @property
-    def to_run(self) -> int:
-        """Number of steps that are not in the cache."""
-        return len(to_run(self.selection.statuses))
-
-
 @app.command(cls=Command, epilog=examples("run my.yaml", "run my.yaml --set training.epochs=5 --tag short"))
 def run(
     spec: options.SpecOrPlan = None,
@@ -220,7 +196,7 @@ def run(
     request = RunRequest(wanted, only or (), force or (), out, tags_of(tag or ()), wait, json_)
     store = Store.default()
     selected = _select(request, store)
-    folder = _open_folder(request, selected)
+    folder = open_run(selected, request.out, request.tags)
     _announce(request, selected)
     outcome, report = _execute(request, selected, store, folder)
     _show(request, selected, outcome, report)
@@ -233,29 +209,15 @@ def _select(request: RunRequest, store: Store) -> SelectedPlan:
     if request.force and loaded.path is None:
         message = f"a saved plan is run as it is: {request.spec.name} takes no `--force`"
         raise UsageError(message, "force a step of its spec")
-    selection = select_steps(fitted.plan, fitted.statuses, only=request.only, force=request.force)
-    if (request.out or request.tags) and not selection.finishes:
-        where = f"put into {request.out}" if request.out else "tag"
-        raise UsageError(f"`--only` leaves the plan unfinished: there is no report to {where}")
-    some = fit_steps(fitted, selection.statuses)
-    if fitted.problem and not some.problem:
-        some = check_disk(some, store, request.out or Path())
-    if some.problem:
-        raise some.problem
-    return SelectedPlan(loaded, some, selection)
-
-
-def _open_folder(request: RunRequest, selected: SelectedPlan) -> Path | None:
-    """Return the run folder; None for a run that leaves the plan unfinished."""
-    if not selected.selection.finishes:
-        return None
-    plan, spec = selected.fitted.plan, selected.loaded.path
-    resolved = plan.spec.model_dump(mode="json")
-    described = plan_json(selected.fitted)
-    folder = open_folder(plan.name, described, digest=plan.digest, spec=spec, resolved=resolved, out=request.out)
-    if request.tags:
-        tag_run(find_run(str(folder)), request.tags)
-    return folder
+    return select_plan(
+        loaded,
+        fitted,
+        store,
+        only=request.only,
+        force=request.force,
+        out=request.out,
+        tagged=bool(request.tags),
+    )
 
 
 def _announce(request: RunRequest, selected: SelectedPlan) -> None:
@@ -275,57 +237,15 @@ def _announce(request: RunRequest, selected: SelectedPlan) -> None:
 def _execute(
     request: RunRequest, selected: SelectedPlan, store: Store, folder: Path | None
 ) -> tuple[Outcome, Report | None]:
-    """Run the steps; save the report of a finished plan without stale artifacts."""
-    fitted, selection, quiet = selected.fitted, selected.selection, request.spec.quiet
-    execution: Execution | None = None
-    with exit_on_interrupt(lambda: _interrupted(execution, selection), quiet=quiet), ExitStack() as stack:
-        console = stack.enter_context(follow(replace(fitted, statuses=selection.statuses), quiet=quiet))
-        if folder:
-            stack.enter_context(running(folder))
-        log = [stack.enter_context(Log(folder / LOG))] if folder else []
-        tracking = _tracking(selected, folder, console)
-        execution = Execution(
-            fitted.plan,
-            store,
-            Everyone(console, *log, *([stack.enter_context(tracking)] if tracking else [])),
-            placement=fitted.placement,
-            wait=request.wait,
-            selection=selection,
-            workers=fitted.workers,
-            estimates=fitted.price.steps,
-        )
-        outcome = execution.attempt()
-        if selected.loaded.identity and selection.finishes:
-            remember_use(fitted.plan, store, selected.loaded.identity)
-        report = _report(execution, store, folder) if folder and not _is_mixed(selected, outcome) else None
-        if tracking:
-            _log_reused(tracking, execution, store)
-    return outcome, report
-
-
-def _is_mixed(selected: SelectedPlan, outcome: Outcome) -> bool:
-    # A report does not compare results of old bytes with results of new ones.
-    return any(step.key in outcome.stale for step in selected.fitted.plan.steps.values())
-
-
-def _tracking(selected: SelectedPlan, folder: Path | None, console: Observer) -> Tracking | None:
-    # Trackers log each run once: a call that runs nothing adds nothing to a reported run.
-    spec = selected.fitted.plan.spec
-    if not folder or not spec.track or (not selected.to_run and find_run(str(folder)).report is not None):
-        return None
-    settings = dict(leaves(spec.model_dump(mode="json")))
-    choices = [(choice.name, choice.options()) for choice in spec.track]
-    return Tracking(choices, Followed(folder.name, folder, settings), lambda text: console.on_event(Note(text)))
-
-
-def _log_reused(tracking: Tracking, execution: Execution, store: Store) -> None:
-    def measured() -> dict[str, Metrics]:
-        finished = Finished.of(execution.plan, store, execution.outcome.unmade)
-        reused = (name for name, status in execution.outcome.steps.items() if status == "reuse")
-        return {name: metrics_of(finished.open(name)) for name in reused if finished.has(name)}
-
-    for name, metrics in execution.read(measured).items():
-        tracking.log(name, metrics)
+    """Run the steps with progress on stderr; save the report of a finished plan without stale artifacts."""
+    begun: list[Execution] = []
+    shown = replace(selected.fitted, statuses=selected.selection.statuses)
+    quiet = request.spec.quiet
+    with (
+        exit_on_interrupt(lambda: _interrupted(begun, selected.selection), quiet=quiet),
+        follow(shown, quiet=quiet) as progress,
+    ):
+        return run_steps(selected, store, folder, progress, wait=request.wait, begun=begun.append)
 
 
 def _show(request: RunRequest, selected: SelectedPlan, outcome: Outcome, report: Report | None) -> None:
@@ -333,28 +253,11 @@ def _show(request: RunRequest, selected: SelectedPlan, outcome: Outcome, report:
         say(_stale(outcome))
     if report:
         show_json(report.json()) if request.json else show_report(report)
-    elif not selected.selection.finishes or _is_mixed(selected, outcome):
+    elif not selected.selection.finishes or is_mixed(selected, outcome):
         made = made_json(selected.fitted.plan, selected.fitted.statuses, outcome)
         show_json(made) if request.json else show_made(made)
     if outcome.failed and not request.spec.quiet:
         say(_unfinished(outcome))
-
-
-def _report(execution: Execution, store: Store, folder: Path) -> Report | None:
-    """Save the report of the finished steps; return None without a network to report."""
-    outcome = execution.outcome
-
-    def finished() -> Finished:
-        return Finished.of(execution.plan, store, outcome.unmade)
-
-    if not can_report(finished()):
-        return None
-    report = execution.read(lambda: build_report(finished(), outcome, folder))
-    changes = outcome.failed or outcome.count("reuse") < len(outcome.steps)
-    if changes or find_run(str(folder)).report is None:
-        execution.read(lambda: save_metrics(folder, finished()))
-        save_report(folder, report)  # a call that ran nothing keeps the existing report
-    return report
 
 
 def _unfinished(outcome: Outcome) -> str:
@@ -374,10 +277,10 @@ def _stale(outcome: Outcome) -> str:
     )
 
 
-def _interrupted(execution: Execution | None, selection: Selection) -> str:
-    if execution is None:
+def _interrupted(begun: Sequence[Execution], selection: Selection) -> str:
+    if not begun:
         return "stopped before anything ran"
-    outcome = execution.outcome
+    outcome = begun[0].outcome
     made = sum(status != "reuse" for status in outcome.steps.values())
     goes_on = "makes the forced steps once more and goes on" if selection.forced else "resumes with the next step"
     return (

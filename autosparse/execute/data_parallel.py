@@ -6,7 +6,6 @@ statistics with the others. The output of the first is the step's; those of the 
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import tempfile
 import threading
@@ -15,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from autosparse.core.torch_compat.random_state import seed_of, seeded
 from autosparse.core.training.loop import Team
 from autosparse.errors import AutosparseError, StepError
 from autosparse.execute.outcome import failures_of
+from autosparse.execute.spawn import spawn
 from autosparse.lazy_torch import torch
 from autosparse.planning.model import Step
 from autosparse.steps import Context, operations
@@ -124,13 +124,11 @@ def _size(placement: Placement) -> int:
 
 def _start(first: _Assignment, others: list[Any]) -> list[Connection]:
     # Adds each process to `others` as soon as it is started, and returns the connections to them.
-    context = multiprocessing.get_context("spawn")
     connections: list[Connection] = []
     with _interrupts_blocked():
         for rank in range(1, first.size):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(replace(first, rank=rank), theirs), daemon=True)
-            process.start()
+            ours, theirs = Pipe()
+            process = spawn(_serve, replace(first, rank=rank), theirs)
             theirs.close()  # so that it is closed when the member is gone
             others.append(process)
             connections.append(ours)

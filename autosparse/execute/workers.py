@@ -7,7 +7,6 @@ the store, whose locks keep two processes from running one step. Bytes are the s
 from __future__ import annotations
 
 import json
-import multiprocessing
 import platform
 import signal
 import time
@@ -15,13 +14,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
 
 from autosparse.backends import Emit, Event, Placement, Progress, Raised, Started, local
 from autosparse.borders import border
 from autosparse.errors import AutosparseError, StepError, Terminated
+from autosparse.execute.spawn import spawn
 from autosparse.execute.step_runner import StepRunner
 from autosparse.foreign_code import unexpected
 from autosparse.lazy_torch import yield_cores
@@ -143,10 +143,8 @@ class Workers:
 
     def _spawn(self) -> None:
         # Not forked: a fork of a process with threads, as torch and terminals have, is unreliable.
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, self._order), daemon=True)
-        process.start()
+        ours, theirs = Pipe()
+        process = spawn(serve, theirs, self._order)
         theirs.close()
         self._at[ours], self._processes[ours] = None, process
 

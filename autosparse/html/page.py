@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autosparse.borders import optional
+from autosparse.html.templating import Row, Table, asset, environment
 from autosparse.html.theme import colour_variables, svg_rules
 from autosparse.packaged import __version__
 from autosparse.report import cells, speeds
@@ -20,7 +19,6 @@ from autosparse.text import quoted, visible
 if TYPE_CHECKING:
     from autosparse.html.charts import Plot
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _RECIPE = ("epochs", "batch", "optimizer", "lr", "schedule", "weight_decay", "precision")
 """settings of the recipe that the page shows; the spec has all"""
 
@@ -66,44 +64,38 @@ def report_page(report: Report, spec: str = "") -> str:
         MissingExtra: the extra `plots` is not installed.
     """
     plots = plots_of(report)
-    import jinja2
     from markupsafe import Markup
 
     from autosparse.html.render import json_for_script, script_bundle, static_svg
 
-    # Every text of a report passes `finalize`, then the escaping of HTML; only our own files are Markup.
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        finalize=lambda value: value if isinstance(value, Markup) else visible(value),
-        trim_blocks=True,
-        keep_trailing_newline=True,
+    scripts = [script_bundle(), asset("report.js")] if plots else []
+    page: str = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            plots=plots,
+            svg=lambda plot: Markup(static_svg(plot.spec)),
+            data=lambda plot: Markup(json_for_script(plot.spec)),
+            policy=_policy(scripts),
+            style=Markup(f"{colour_variables()}\n{asset('report.css')}\n{svg_rules('.plot ')}"),
+            bundle=Markup(scripts[0]) if scripts else "",
+            script=Markup(scripts[1]) if scripts else "",
+            version=__version__,
+            title=f"{report.spec}: {report.model} on {report.dataset}",
+            summary=_summary(report),
+            verdicts=cells.verdict_sentences(report),
+            accuracy=accuracies_of(report),
+            accuracy_note=accuracy_note_of(report),
+            emitted=emitted_of(report),
+            emitted_notes=[*speeds.sentences(report.emitted, speeds.AGAIN)],
+            sanity=_checks(report),
+            warnings=report.warnings,
+            provenance=_facts(report),
+            spec=Markup("\n").join(visible(line.rstrip().expandtabs(4)) for line in spec.rstrip().split("\n")),
+        )
     )
-    scripts = [script_bundle(), (_TEMPLATES / "report.js").read_text(encoding="utf-8")] if plots else []
-    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        plots=plots,
-        svg=lambda plot: Markup(static_svg(plot.spec)),
-        data=lambda plot: Markup(json_for_script(plot.spec)),
-        policy=_policy(scripts),
-        style=Markup(f"{colour_variables()}\n{style}\n{svg_rules('.plot ')}"),
-        bundle=Markup(scripts[0]) if scripts else "",
-        script=Markup(scripts[1]) if scripts else "",
-        version=__version__,
-        title=f"{report.spec}: {report.model} on {report.dataset}",
-        summary=_summary(report),
-        verdicts=cells.verdict_sentences(report),
-        accuracy=_accuracies(report),
-        accuracy_note=_accuracy_note(report),
-        emitted=_emitted(report),
-        emitted_notes=[*speeds.sentences(report.emitted, speeds.AGAIN)],
-        sanity=_checks(report),
-        warnings=report.warnings,
-        provenance=_facts(report),
-        spec=Markup("\n").join(visible(line.rstrip().expandtabs(4)) for line in spec.rstrip().split("\n")),
-    )
+    return page
 
 
 def _charts(output: str) -> tuple[Any, Any, Any]:
@@ -119,23 +111,6 @@ def _policy(scripts: Sequence[str]) -> str:
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{one}'" for one in hashes) or "'none'"
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-
-
-@dataclass(frozen=True)
-class _Row:
-    """Row of a table: its name first; `main` marks the spec's method."""
-
-    cells: Sequence[str]
-    main: bool = False
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Table of a page; `label` describes it to screen readers."""
-
-    label: str
-    titles: Sequence[str]
-    rows: Sequence[_Row]
 
 
 def _summary(report: Report) -> list[str]:
@@ -156,22 +131,25 @@ def _date(value: str) -> str:
         return value
 
 
-def _accuracies(report: Report) -> _Table:
+def accuracies_of(report: Report) -> Table:
+    """Return the table of test accuracies."""
     rows = [
-        _Row([row.title, *row.texts], row.name == report.method and not row.control) for row in cells.rows_of(report)
+        Row([row.title, *row.texts], row.name == report.method and not row.control) for row in cells.rows_of(report)
     ]
-    return _Table("test accuracies", ["method", *cells.columns_of(report).values()], rows)
+    return Table("test accuracies", ["method", *cells.columns_of(report).values()], rows)
 
 
-def _accuracy_note(report: Report) -> str:
+def accuracy_note_of(report: Report) -> str:
+    """Return the meaning of the numbers in the table of test accuracies."""
     several = any(len(values) > 1 for row in cells.rows_of(report) for values in row.cells)
     counted = cells.counted_interval(report)
     return f"Test accuracy in %{', mean ± sd over seeds' * several}.{f' {counted}.' if counted else ''}"
 
 
-def _emitted(report: Report) -> _Table:
+def emitted_of(report: Report) -> Table:
+    """Return the table of exported models."""
     titles, rows = speeds.verified(report.emitted)
-    return _Table("exported models", titles, [_Row(row) for row in rows])
+    return Table("exported models", titles, [Row(row) for row in rows])
 
 
 def _checks(report: Report) -> list[str]:

@@ -21,9 +21,18 @@ _MOST_BASES = 64
 
 
 def path_of(source: str | os.PathLike[str] | Mapping[str, Any]) -> FilePath | None:
-    """Return the file that a source of a spec names; None for YAML text, which has a line break or `: `, and data."""
+    """Return the file that a source of a spec names; None for YAML text, which has a line break or `: `, and data.
+
+    Raises UsageError for a value of another type.
+    """
     if isinstance(source, Mapping) or (isinstance(source, str) and ("\n" in source or ": " in source)):
         return None
+    if not isinstance(source, str | os.PathLike):
+        kind = type(source).__name__
+        raise UsageError(
+            f"a spec must be a path, YAML text, a mapping or a Spec but is {kind}",
+            'such as "resnet.yaml" or {"model": ...}',
+        )
     return FilePath(source)
 
 

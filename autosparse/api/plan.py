@@ -1,0 +1,159 @@
+"""Plans in Python: the steps of a spec with their status, reason and cost."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autosparse.api.prepare import Say, fit_spec
+from autosparse.api.records import Records
+from autosparse.cost.fitted import Fitted, Shared, plan_json, shared
+from autosparse.errors import UsageError
+from autosparse.planning.budgets import translations
+from autosparse.planning.saved import read_plan
+from autosparse.spec import LoadedSpec, Spec, find_spec, load_spec
+from autosparse.spec.overrides import BudgetOption
+from autosparse.spec.reading import path_of
+from autosparse.store import Store, open_index
+from autosparse.text import shell_word
+
+SpecSource = str | os.PathLike[str] | Mapping[str, Any] | Spec
+"""Spec in Python: a path or the name of a bundled spec, YAML text, plain data, or a `Spec`."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan:
+    """Compiled spec: every step with its status, reason and cost; a notebook shows it as a table.
+
+    Attributes:
+        spec: Validated spec, with the origin of every value.
+        fitted: Plan with its price, fitted to this machine.
+    """
+
+    spec: LoadedSpec
+    fitted: Fitted
+    _sharing: Shared | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the spec: the stem of its file, or `spec`."""
+        return self.fitted.plan.name
+
+    @property
+    def steps(self) -> Records:
+        """Steps in the order in which they can run, as `plan --json` has them: name, status, reason, estimate."""
+        return Records(self.json()["steps"])
+
+    @property
+    def to_run(self) -> list[str]:
+        """Names of the steps that a run would compute; all others are cache hits."""
+        return self.fitted.to_run
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Totals: numbers of steps, seconds, peak memory and disk space in bytes, dense trainings."""
+        summary: dict[str, Any] = self.json()["summary"]
+        return summary
+
+    @property
+    def fits(self) -> bool:
+        """True if the plan fits `target`; `run` raises FitError otherwise."""
+        return self.fitted.problem is None
+
+    @property
+    def warnings(self) -> list[str]:
+        """Missing data and libraries, ignored files, and the reason why the plan does not fit."""
+        warnings: list[str] = self.json()["warnings"]
+        return warnings
+
+    def json(self) -> dict[str, Any]:
+        """Return the plan as `autosparse plan --json` prints it.
+
+        Returns:
+            JSON data with `schema_version`, `steps` and `summary`.
+        """
+        return plan_json(self.fitted, self._sharing)
+
+    def __repr__(self) -> str:
+        run, reused = len(self.to_run), len(self.fitted.statuses) - len(self.to_run)
+        return f"Plan({self.name}: {run} steps to run, {reused} reused)"
+
+    def __str__(self) -> str:
+        from autosparse.console.plan import show_plan
+
+        return captured(
+            lambda: show_plan(self.fitted, translations(self.fitted.plan), every_step=False, sharing=self._sharing)
+        )
+
+    def _repr_html_(self) -> str:
+        from autosparse.html.notebook import plan_fragment
+
+        spec = self.fitted.plan.spec
+        title = f"plan {self.name}: {spec.model.short_name} on {spec.dataset.short_name}"
+        return plan_fragment(self.json(), title)
+
+
+def plan(
+    spec: SpecSource,
+    *,
+    budget: BudgetOption | Sequence[BudgetOption] = (),
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+) -> Plan:
+    """Compile a spec into a plan, without running a step: `autosparse plan` in Python.
+
+    Args:
+        spec: Path of a YAML file or name of a bundled spec, YAML text, plain data, or a `Spec`. A str with a line
+            break or `: ` is text.
+        budget: One or several budgets that replace the spec's, such as 0.99, `100x` or `{"parameters": "120k"}`.
+        overrides: Values to replace: path of an option -> value, as in `{"training.epochs": 5}`.
+
+    Returns:
+        The plan. Its cache keys are those of the command line; missing data is a warning.
+
+    Raises:
+        UsageError: If a file cannot be read, or a saved plan is given.
+        SpecError: If the spec is invalid, with every problem.
+
+    Examples:
+        >>> planned = plan({"model": "lenet", "dataset": "digits", "method": "snip", "compare": []}, budget=0.9)
+        >>> planned
+        Plan(spec: 6 steps to run, 0 reused)
+        >>> planned.steps[0]["name"], planned.steps[0]["status"]
+        ('data/digits', 'run')
+    """
+    return compile_source(spec, budget, overrides, Store.default(), lambda text: None)
+
+
+def compile_source(
+    spec: SpecSource,
+    budget: BudgetOption | Sequence[BudgetOption],
+    overrides: Mapping[str, Any] | Sequence[str],
+    store: Store,
+    say: Say,
+    *,
+    folder: Path | None = None,
+) -> Plan:
+    """Return the plan of a spec from any source; `folder` is the run folder, where one is named."""
+    path = None if isinstance(spec, Spec) else path_of(spec)
+    source: SpecSource = spec
+    if path is not None:
+        source = find_spec(os.fspath(path), store).path
+        if read_plan(source):
+            raise UsageError(f"{path} is a saved plan, not a spec", f"`autosparse run {shell_word(path)}` runs it")
+    loaded = load_spec(source, overrides=overrides, budget=budget)
+    index = open_index(store)
+    fitted = fit_spec(loaded, store, index, say, folder=folder)
+    return Plan(loaded, fitted, shared(fitted.plan, store, index, fitted.price, loaded.identity))
+
+
+def captured(show: Any) -> str:
+    """Return the text that a function of the console prints on stdout."""
+    text = io.StringIO()
+    with redirect_stdout(text):
+        show()
+    return text.getvalue().rstrip("\n")

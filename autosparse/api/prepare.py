@@ -1,0 +1,65 @@
+"""Specs compiled, priced and fitted to this machine, for commands and the Python API."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from autosparse.backends import this_machine
+from autosparse.cost.disk import check_disk
+from autosparse.cost.fit import fit_plan
+from autosparse.cost.fitted import Fitted
+from autosparse.planning.compile import named_user_code
+from autosparse.spec import LoadedSpec, Pretrained, Spec
+from autosparse.spec.diagnostics import located
+from autosparse.store import Index, Store
+
+Say = Callable[[str], None]
+"""Receiver of one-line messages that begin with `note:` or `warning:`."""
+
+
+def fit_spec(
+    loaded: LoadedSpec,
+    store: Store,
+    index: Index,
+    say: Say,
+    *,
+    refit: bool = False,
+    timed: bool = True,
+    folder: Path | None = None,
+) -> Fitted:
+    """Return the plan of a spec, priced and fitted to this machine; `folder` is that of its run, if one is named."""
+
+    def note(text: str) -> None:
+        say(f"note: {text}")
+
+    url = loaded.spec.store or os.environ.get("AUTOSPARSE_STORE")
+    if url != store.url:  # variants of a spec share the cost model
+        store.connect(url)
+    note_user_code(loaded.spec, say)
+    if unused := _unused_sections(loaded):
+        names = " and ".join(f"`{name}`" for name in unused)
+        note(f"{names} of the spec {'are' if len(unused) > 1 else 'is'} not used: its scorer is pretrained")
+    with located(loaded.document):
+        fitted = fit_plan(loaded.spec, this_machine(), loaded.name, store, index, note, refit=refit, timed=timed)
+    fitted = check_disk(fitted, store, folder or Path())
+    if store.problem:
+        note(f"{store.problem.message}; {store.problem.hint}")
+    for warning in fitted.plan.warnings:
+        say(f"warning: {warning}")
+    return fitted
+
+
+def note_user_code(spec: Spec, say: Say) -> None:
+    """Announce every file or module of user code that compiling a spec imports."""
+    for name in named_user_code(spec):
+        say(f"note: importing your code, {name}")
+
+
+def _unused_sections(loaded: LoadedSpec) -> list[str]:
+    # Sections on learning a scorer, in a spec with a pretrained scorer.
+    if not isinstance(loaded.spec.scorer, Pretrained):
+        return []
+    sections = ("tuning",) if any(method.needs_rounds for method in loaded.spec.methods) else ("irp", "tuning")
+    return [name for name in sections if (name,) in loaded.document.values]

@@ -1,0 +1,143 @@
+"""Runs in Python: a spec compiled, executed and reported by one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from autosparse.api.execution import SelectedPlan, open_run, run_steps, select_plan
+from autosparse.api.plan import SpecSource, compile_source
+from autosparse.api.prepare import Say
+from autosparse.api.report import Report
+from autosparse.api.warn import warn
+from autosparse.backends import Event, Observer
+from autosparse.errors import StepError
+from autosparse.execute import Everyone
+from autosparse.lazy_torch import torch
+from autosparse.report.finished import Finished
+from autosparse.spec.overrides import BudgetOption
+from autosparse.store import Store
+
+Progress = bool | Callable[[Event], None] | None
+"""Progress of a run: shown, hidden, sent to a function, or None: shown in a notebook and on a terminal."""
+
+
+def run(
+    spec: SpecSource,
+    *,
+    budget: BudgetOption | Sequence[BudgetOption] = (),
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    progress: Progress = None,
+    out: str | os.PathLike[str] | None = None,
+) -> Report:
+    """Compile a spec, run every step that is not in the cache, and return the report: `autosparse run` in Python.
+
+    Cache, keys and run folder are those of the command line: what one has computed the other reuses. Ctrl-C and errors
+    lose no finished step; the same call resumes. Torch's number of threads, determinism settings and random state are
+    restored afterwards.
+
+    Args:
+        spec: Path of a YAML file or name of a bundled spec, YAML text, plain data, or a `Spec`. A str with a line
+            break or `: ` is text.
+        budget: One or several budgets that replace the spec's, such as 0.99, `100x` or `{"parameters": "120k"}`.
+        overrides: Values to replace: path of an option -> value, as in `{"training.epochs": 5}`.
+        progress: True shows progress, False hides it, and a function receives every event; by default shown in a
+            notebook and on a terminal.
+        out: Run folder, instead of `runs/NAME-N`.
+
+    Returns:
+        The report, with the masks and networks behind it.
+
+    Raises:
+        UsageError: If a file cannot be read, or `out` holds something else.
+        SpecError: If the spec is invalid, with every problem.
+        FitError: If the plan does not fit `target`.
+        MissingRequirement: If data, a library, a device or room on the disk is missing.
+        StepError: If a step failed; all other steps finish and the run folder has their report.
+
+    Examples:
+        >>> spec = {"model": "lenet", "dataset": "digits", "method": "magnitude", "controls": [], "emit": []}
+        >>> report = run(spec, budget=0.9, overrides={"training.epochs": 1, "compare": []}, progress=False)
+        >>> [(result["method"], result["sparsity"]) for result in report.results]
+        [('magnitude', 0.9)]
+        >>> report.masks().sparsity
+        0.9
+        >>> report.model()(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
+    """
+    store, folder = Store.default(), None if out is None else Path(out)
+    shown = _is_shown(progress)
+    planned = compile_source(spec, budget, overrides, store, _speaker(shown), folder=folder)
+    selected = select_plan(planned.spec, planned.fitted, store, out=folder)
+    run_folder = open_run(selected, folder)
+    with _settings_restored(), _observer(progress, selected, shown) as observer:
+        outcome, data = run_steps(selected, store, run_folder, observer)
+    outcome.check(reported=data is not None)
+    if data is None:
+        raise StepError("no step of the run left a result to report")
+    return Report(data, Finished.of(planned.fitted.plan, store, outcome.unmade))
+
+
+def _is_shown(progress: Progress) -> bool:
+    if isinstance(progress, bool):
+        return progress
+    from autosparse.console.notebook import has_display
+
+    return progress is None and has_display()
+
+
+def _speaker(shown: bool) -> Say:
+    # Warnings become Python warnings at the line of the caller; notes are part of the progress.
+    def say(text: str) -> None:
+        kind, _, message = text.partition(": ")
+        if kind == "warning":
+            warn(message)
+        elif shown:
+            from autosparse.console.notebook import show_note
+
+            show_note(text)
+
+    return say
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """Observer that passes events to a function."""
+
+    receive: Callable[[Event], None]
+
+    def on_event(self, event: Event) -> None:
+        self.receive(event)
+
+
+@contextmanager
+def _observer(progress: Progress, selected: SelectedPlan, shown: bool) -> Iterator[Observer]:
+    if callable(progress):
+        yield _Sent(progress)
+    elif not shown:
+        yield Everyone()
+    else:
+        from autosparse.console.notebook import show_progress
+
+        with show_progress(replace(selected.fitted, statuses=selected.selection.statuses)) as observer:
+            yield observer
+
+
+@contextmanager
+def _settings_restored() -> Iterator[None]:
+    """Restore the settings of torch that running steps changes: threads, determinism, random state."""
+    cudnn: Any = torch.backends.cudnn
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fast, tf32 = cudnn.benchmark, cudnn.allow_tf32
+    with ExitStack() as stack:
+        stack.callback(torch.set_num_threads, threads)
+        stack.callback(torch.set_rng_state, state)
+        stack.callback(torch.use_deterministic_algorithms, strict, warn_only=warns)
+        stack.callback(setattr, cudnn, "benchmark", fast)
+        stack.callback(setattr, cudnn, "allow_tf32", tf32)
+        yield

@@ -1,0 +1,82 @@
+"""Progress of a run in a notebook: the tree of a terminal, as an output that is updated in place."""
+
+from __future__ import annotations
+
+import io
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+from autosparse.backends import Event, Failed, Note, Observer
+from autosparse.console.format import notes, plain
+from autosparse.console.progress import Tree, follow
+from autosparse.cost.fitted import Fitted
+
+_WIDTH = 100  # columns of the tree
+_APART = 0.5  # seconds between updates
+_STYLE = "white-space:pre;overflow-x:auto;line-height:normal;font-family:Menlo,'DejaVu Sans Mono',consolas,monospace"
+
+
+def is_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
+class Notebook:
+    """Observer that draws the progress tree in the output of a notebook's cell; `end` replaces it by one line."""
+
+    def __init__(self, fitted: Fitted) -> None:
+        from IPython.display import HTML, display
+
+        self._html: Any = HTML
+        self._tree = Tree(fitted, Console(file=io.StringIO(), width=_WIDTH, force_jupyter=False))
+        self._updated = time.monotonic()
+        self._handle: Any = display(HTML(self._drawn()), display_id=True)
+
+    def on_event(self, event: Event) -> None:
+        """Update the tree at most twice a second; notes and failures stay below the cell."""
+        self._tree.on_event(event)
+        if isinstance(event, Note | Failed):
+            text = event.text if isinstance(event, Note) else event.message
+            sys.stderr.write(f"note: {text}\n")
+        if time.monotonic() - self._updated >= _APART:
+            self.update()
+
+    def update(self) -> None:
+        """Draw the tree again."""
+        self._updated = time.monotonic()
+        self._handle.update(self._html(self._drawn()))
+
+    def _drawn(self) -> str:
+        console = Console(file=io.StringIO(), width=_WIDTH, record=True, force_jupyter=False, highlight=False)
+        console.print(self._tree.drawn())
+        return console.export_html(inline_styles=True, code_format=f'<pre style="{_STYLE}">{{code}}</pre>')
+
+
+@contextmanager
+def show_progress(fitted: Fitted) -> Iterator[Observer]:
+    """Yield the observer that shows progress where this process runs: a notebook, a terminal, or lines of a log."""
+    if not is_notebook():
+        with follow(fitted, quiet=False) as observer:
+            yield observer
+        return
+    notebook = Notebook(fitted)
+    try:
+        yield notebook
+    finally:
+        notebook.update()
+
+
+def has_display() -> bool:
+    """Return whether someone watches: in a notebook or on a terminal."""
+    return is_notebook() or notes().is_terminal
+
+
+def show_note(text: str) -> None:
+    """Print a note on stderr."""
+    notes().print(plain(text), soft_wrap=True)
