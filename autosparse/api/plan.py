@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from autosparse.api.prepare import Say, fit_spec
+from autosparse.api.caller import settings_restored
+from autosparse.api.prepare import SpecSource, fit_source
 from autosparse.api.records import Records
-from autosparse.cost.fitted import Fitted, Shared, plan_json, shared
-from autosparse.errors import UsageError
+from autosparse.cost.fitted import Fitted, Shared, plan_json
 from autosparse.planning.budgets import translations
-from autosparse.planning.saved import read_plan
-from autosparse.spec import LoadedSpec, Spec, find_spec, load_spec
+from autosparse.spec import LoadedSpec
 from autosparse.spec.overrides import BudgetOption
-from autosparse.spec.reading import path_of
-from autosparse.store import Store, open_index
-from autosparse.text import shell_word
-
-SpecSource = str | os.PathLike[str] | Mapping[str, Any] | Spec
-"""Spec in Python: a path or the name of a bundled spec, YAML text, plain data, or a `Spec`."""
+from autosparse.store import Store
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -33,11 +23,17 @@ class Plan:
     Attributes:
         spec: Validated spec, with the origin of every value.
         fitted: Plan with its price, fitted to this machine.
+        sharing: Cost of its IRPs, shared by the specs that use them; None without IRPs.
+
+    Examples:
+        >>> planned = plan({"model": "lenet", "dataset": "digits", "method": "snip", "compare": []}, budget=0.9)
+        >>> planned.fits, planned.to_run[:2]
+        (True, ['data/digits', 'init/lenet/seed0'])
     """
 
     spec: LoadedSpec
     fitted: Fitted
-    _sharing: Shared | None = None
+    sharing: Shared | None = None
 
     @property
     def name(self) -> str:
@@ -77,18 +73,19 @@ class Plan:
         Returns:
             JSON data with `schema_version`, `steps` and `summary`.
         """
-        return plan_json(self.fitted, self._sharing)
+        return plan_json(self.fitted, self.sharing)
 
     def __repr__(self) -> str:
         run, reused = len(self.to_run), len(self.fitted.statuses) - len(self.to_run)
         return f"Plan({self.name}: {run} steps to run, {reused} reused)"
 
     def __str__(self) -> str:
+        from autosparse.console.format import captured
         from autosparse.console.plan import show_plan
 
-        return captured(
-            lambda: show_plan(self.fitted, translations(self.fitted.plan), every_step=False, sharing=self._sharing)
-        )
+        with captured() as text:
+            show_plan(self.fitted, translations(self.fitted.plan), every_step=False, sharing=self.sharing)
+        return text.getvalue().rstrip("\n")
 
     def _repr_html_(self) -> str:
         from autosparse.html.notebook import plan_fragment
@@ -122,38 +119,9 @@ def plan(
     Examples:
         >>> planned = plan({"model": "lenet", "dataset": "digits", "method": "snip", "compare": []}, budget=0.9)
         >>> planned
-        Plan(spec: 6 steps to run, 0 reused)
+        Plan(spec: 12 steps to run, 0 reused)
         >>> planned.steps[0]["name"], planned.steps[0]["status"]
         ('data/digits', 'run')
     """
-    return compile_source(spec, budget, overrides, Store.default(), lambda text: None)
-
-
-def compile_source(
-    spec: SpecSource,
-    budget: BudgetOption | Sequence[BudgetOption],
-    overrides: Mapping[str, Any] | Sequence[str],
-    store: Store,
-    say: Say,
-    *,
-    folder: Path | None = None,
-) -> Plan:
-    """Return the plan of a spec from any source; `folder` is the run folder, where one is named."""
-    path = None if isinstance(spec, Spec) else path_of(spec)
-    source: SpecSource = spec
-    if path is not None:
-        source = find_spec(os.fspath(path), store).path
-        if read_plan(source):
-            raise UsageError(f"{path} is a saved plan, not a spec", f"`autosparse run {shell_word(path)}` runs it")
-    loaded = load_spec(source, overrides=overrides, budget=budget)
-    index = open_index(store)
-    fitted = fit_spec(loaded, store, index, say, folder=folder)
-    return Plan(loaded, fitted, shared(fitted.plan, store, index, fitted.price, loaded.identity))
-
-
-def captured(show: Any) -> str:
-    """Return the text that a function of the console prints on stdout."""
-    text = io.StringIO()
-    with redirect_stdout(text):
-        show()
-    return text.getvalue().rstrip("\n")
+    with settings_restored(unless_unused=True):
+        return Plan(*fit_source(spec, budget, overrides, Store.default(), lambda text: None))

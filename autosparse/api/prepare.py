@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from autosparse.backends import this_machine
 from autosparse.cost.disk import check_disk
 from autosparse.cost.fit import fit_plan
-from autosparse.cost.fitted import Fitted
+from autosparse.cost.fitted import Fitted, Shared, shared
+from autosparse.errors import UsageError
 from autosparse.planning.compile import named_user_code
-from autosparse.spec import LoadedSpec, Pretrained, Spec
+from autosparse.planning.saved import read_plan
+from autosparse.spec import LoadedSpec, Pretrained, Spec, find_spec, load_spec
 from autosparse.spec.diagnostics import located
-from autosparse.store import Index, Store
+from autosparse.spec.overrides import BudgetOption
+from autosparse.spec.reading import path_of
+from autosparse.store import Index, Store, open_index
+from autosparse.text import shell_word
 
+SpecSource = str | os.PathLike[str] | Mapping[str, Any] | Spec
+"""Spec in Python: a path or the name of a bundled spec, YAML text, plain data, or a `Spec`."""
 Say = Callable[[str], None]
 """Receiver of one-line messages that begin with `note:` or `warning:`."""
 
@@ -49,6 +57,28 @@ def fit_spec(
     for warning in fitted.plan.warnings:
         say(f"warning: {warning}")
     return fitted
+
+
+def fit_source(
+    spec: SpecSource,
+    budget: BudgetOption | Sequence[BudgetOption],
+    overrides: Mapping[str, Any] | Sequence[str],
+    store: Store,
+    say: Say,
+    *,
+    folder: Path | None = None,
+) -> tuple[LoadedSpec, Fitted, Shared | None]:
+    """Return a spec from any source, its fitted plan, and the cost of its IRPs that other specs share."""
+    path = None if isinstance(spec, Spec) else path_of(spec)
+    source: SpecSource = spec
+    if path is not None:
+        source = find_spec(os.fspath(path), store).path
+        if read_plan(source):
+            raise UsageError(f"{path} is a saved plan, not a spec", f"`autosparse run {shell_word(path)}` runs it")
+    loaded = load_spec(source, overrides=overrides, budget=budget)
+    index = open_index(store)
+    fitted = fit_spec(loaded, store, index, say, folder=folder)
+    return loaded, fitted, shared(fitted.plan, store, index, fitted.price, loaded.identity)
 
 
 def note_user_code(spec: Spec, say: Say) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from autosparse.api.batches import Examples, Signature
+from autosparse.api.caller import warn
 from autosparse.api.hold import copy_of, named_parameters, unwrap
 from autosparse.api.masks import Masks, evidence_of
-from autosparse.api.warn import warn
 from autosparse.backends import fitting_threads
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, mean_cross_entropy

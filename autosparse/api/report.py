@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.api.masks import Masks
-from autosparse.api.plan import captured
 from autosparse.api.records import Records
 from autosparse.core.weights import load_state
 from autosparse.errors import SpecError, UsageError
@@ -32,6 +31,13 @@ class Report:
     Attributes:
         data: Report as plain frozen data, in the form of `run --json`.
         finished: Plan of the run, and the store with its artifacts.
+
+    Examples:
+        >>> from autosparse import run
+        >>> spec = {"model": "lenet", "dataset": "digits", "method": "magnitude", "controls": [], "emit": []}
+        >>> report = run(spec, budget=0.9, overrides={"training.epochs": 1, "compare": []}, progress=False)
+        >>> report.results[0]["kept"], report.masks().kept
+        (2115, 2115)
     """
 
     data: ReportData
@@ -126,9 +132,12 @@ class Report:
         )
 
     def __str__(self) -> str:
+        from autosparse.console.format import captured
         from autosparse.console.report import show_report
 
-        return captured(lambda: show_report(self.data))
+        with captured() as text:
+            show_report(self.data)
+        return text.getvalue().rstrip("\n")
 
     def _repr_html_(self) -> str:
         from autosparse.html.notebook import report_fragment

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from autosparse.api.caller import settings_restored, warn
 from autosparse.api.execution import SelectedPlan, open_run, run_steps, select_plan
-from autosparse.api.plan import SpecSource, compile_source
-from autosparse.api.prepare import Say
+from autosparse.api.prepare import Say, SpecSource, fit_source
 from autosparse.api.report import Report
-from autosparse.api.warn import warn
 from autosparse.backends import Event, Observer
 from autosparse.errors import StepError
 from autosparse.execute import Everyone
-from autosparse.lazy_torch import torch
 from autosparse.report.finished import Finished
 from autosparse.spec.overrides import BudgetOption
 from autosparse.store import Store
@@ -66,20 +64,22 @@ def run(
         [('magnitude', 0.9)]
         >>> report.masks().sparsity
         0.9
+        >>> import torch
         >>> report.model()(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 10])
     """
     store, folder = Store.default(), None if out is None else Path(out)
     shown = _is_shown(progress)
-    planned = compile_source(spec, budget, overrides, store, _speaker(shown), folder=folder)
-    selected = select_plan(planned.spec, planned.fitted, store, out=folder)
-    run_folder = open_run(selected, folder)
-    with _settings_restored(), _observer(progress, selected, shown) as observer:
-        outcome, data = run_steps(selected, store, run_folder, observer)
+    with settings_restored():
+        loaded, fitted, _ = fit_source(spec, budget, overrides, store, _speaker(shown), folder=folder)
+        selected = select_plan(loaded, fitted, store, out=folder)
+        run_folder = open_run(selected, folder)
+        with _observer(progress, selected, shown) as observer:
+            outcome, data = run_steps(selected, store, run_folder, observer)
     outcome.check(reported=data is not None)
     if data is None:
         raise StepError("no step of the run left a result to report")
-    return Report(data, Finished.of(planned.fitted.plan, store, outcome.unmade))
+    return Report(data, Finished.of(fitted.plan, store, outcome.unmade))
 
 
 def _is_shown(progress: Progress) -> bool:
@@ -125,19 +125,3 @@ def _observer(progress: Progress, selected: SelectedPlan, shown: bool) -> Iterat
 
         with show_progress(replace(selected.fitted, statuses=selected.selection.statuses)) as observer:
             yield observer
-
-
-@contextmanager
-def _settings_restored() -> Iterator[None]:
-    """Restore the settings of torch that running steps changes: threads, determinism, random state."""
-    cudnn: Any = torch.backends.cudnn
-    threads, state = torch.get_num_threads(), torch.get_rng_state()
-    strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    fast, tf32 = cudnn.benchmark, cudnn.allow_tf32
-    with ExitStack() as stack:
-        stack.callback(torch.set_num_threads, threads)
-        stack.callback(torch.set_rng_state, state)
-        stack.callback(torch.use_deterministic_algorithms, strict, warn_only=warns)
-        stack.callback(setattr, cudnn, "benchmark", fast)
-        stack.callback(setattr, cudnn, "allow_tf32", tf32)
-        yield

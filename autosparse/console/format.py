@@ -6,6 +6,7 @@ import io
 import re
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, redirect_stdout
 from typing import Any
 
 from rich import box
@@ -27,6 +28,11 @@ def results() -> Console:
 def notes() -> Console:
     """Return the console of stderr, for everything else."""
     return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+
+
+def captured() -> AbstractContextManager[io.StringIO]:
+    """Return a context whose value collects the results printed inside."""
+    return redirect_stdout(io.StringIO())
 
 
 def number_table(*columns: str, header_style: str) -> Table:

@@ -7,14 +7,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from rich.console import Console
 
-from autosparse.backends import Event, Failed, Note, Observer
+from autosparse.backends import Event, Failed, Finished, Note, Observer
 from autosparse.console.format import notes, plain
 from autosparse.console.progress import Tree, follow
 from autosparse.cost.fitted import Fitted
+from autosparse.text import seconds
 
 _WIDTH = 100  # columns of the tree
 _APART = 0.5  # seconds between updates
@@ -31,26 +33,30 @@ class Notebook:
     """Observer that draws the progress tree in the output of a notebook's cell; `end` replaces it by one line."""
 
     def __init__(self, fitted: Fitted) -> None:
-        from IPython.display import HTML, display
-
-        self._html: Any = HTML
+        self._left, self._made = len(fitted.to_run), 0
+        self._begin = time.monotonic()
+        ipython: Any = import_module("IPython.display")
+        self._html = ipython.HTML
         self._tree = Tree(fitted, Console(file=io.StringIO(), width=_WIDTH, force_jupyter=False))
         self._updated = time.monotonic()
-        self._handle: Any = display(HTML(self._drawn()), display_id=True)
+        self._handle: Any = ipython.display(self._html(self._drawn()), display_id=True)
 
     def on_event(self, event: Event) -> None:
         """Update the tree at most twice a second; notes and failures stay below the cell."""
         self._tree.on_event(event)
+        self._made += isinstance(event, Finished) and event.status != "reuse"
         if isinstance(event, Note | Failed):
             text = event.text if isinstance(event, Note) else event.message
             sys.stderr.write(f"note: {text}\n")
         if time.monotonic() - self._updated >= _APART:
-            self.update()
+            self._updated = time.monotonic()
+            self._handle.update(self._html(self._drawn()))
 
-    def update(self) -> None:
-        """Draw the tree again."""
-        self._updated = time.monotonic()
-        self._handle.update(self._html(self._drawn()))
+    def end(self) -> None:
+        """Replace the tree by the number of steps and their time."""
+        lasted = seconds(time.monotonic() - self._begin)
+        line = f"{self._made} of {max(self._made, self._left)} steps in {lasted}" if self._left else "nothing to run"
+        self._handle.update(self._html(f"<pre>{line}</pre>"))
 
     def _drawn(self) -> str:
         console = Console(file=io.StringIO(), width=_WIDTH, record=True, force_jupyter=False, highlight=False)
@@ -69,7 +75,7 @@ def show_progress(fitted: Fitted) -> Iterator[Observer]:
     try:
         yield notebook
     finally:
-        notebook.update()
+        notebook.end()
 
 
 def has_display() -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from autosparse.errors import MissingExtra
 from autosparse.html.page import accuracies_of, accuracy_note_of, emitted_of, plots_of
 from autosparse.html.templating import Row, Table, asset, environment
+from autosparse.planning.model import PURPOSES
 from autosparse.report import cells
 from autosparse.report.schema import Report
 from autosparse.text import number, seconds, seconds_range, size
@@ -97,7 +98,7 @@ def _operations(steps: Sequence[Mapping[str, Any]]) -> Table:
         )
         left = [step["estimate"]["seconds"] for step in group if step["status"] != "reuse"]
         time = "" if not left else "?" if None in left else seconds(sum(left))
-        rows.append(Row([f"{purpose}: {operation}", tally, time]))
+        rows.append(Row([f"{PURPOSES.get(purpose, purpose)}: {operation}", tally, time]))
     return Table("steps by operation", ["operation", "steps", "time"], rows)
 
 

@@ -138,7 +138,7 @@ def load_spec(
         >>> load_spec({"model": "lenet", "dataset": "digits"}, budget=0.9).spec.budget
         (0.9,)
     """
-    given = source.model_dump(mode="json") if isinstance(source, Spec) else source
+    given = source.model_dump(mode="json", exclude_unset=True) if isinstance(source, Spec) else source
     path = path_of(given)
     name = TEXT if path is None else str(path)
     changes, budgets = override_texts(overrides), budget_texts(budget)

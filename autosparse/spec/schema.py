@@ -74,7 +74,13 @@ Compared = Annotated[
 
 
 class Spec(Section):
-    """A network to prune, its budgets, and the methods to compare."""
+    """A network to prune, its budgets, and the methods to compare.
+
+    Examples:
+        >>> spec = Spec.model_validate({"model": "lenet", "dataset": "digits", "budget": (0.9,)})
+        >>> spec.method.name, spec.budget
+        ('learned', (0.9,))
+    """
 
     version: Annotated[Literal[1], BeforeValidator(_no_boolean), about("format version")] = 1
     model: Annotated[ModelChoice, about("the network to prune")]

@@ -19,9 +19,9 @@ def run(program: str, folder: Path) -> str:
     return ended.stdout
 
 
-def scripts() -> list[str]:
-    """The programs of the section, in order."""
-    section = README.read_text(encoding="utf-8").partition("## In your own training loop\n")[2].partition("\n## ")[0]
+def scripts(title: str = "In your own training loop") -> list[str]:
+    """The programs of a section, in order."""
+    section = README.read_text(encoding="utf-8").partition(f"## {title}\n")[2].partition("\n## ")[0]
     return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
 
 
@@ -36,6 +36,18 @@ def test_the_script_of_the_readme(tmp_path: Path) -> None:
     assert len(script.splitlines()) <= 15
     assert f"True {loaded}" == printed[-1] + "\n"
     assert "Masks(2 weights, 370 of 7,400 kept: sparsity 0.95)\n" == loaded
+
+
+@pytest.mark.slow
+def test_the_script_that_runs_a_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It prints the first network of the run, and masks of the sparsity that it asks for."""
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(tmp_path / "cache"))
+    (script,) = scripts("In Python")
+
+    printed = run(script, tmp_path)
+
+    assert "sparsity 0.9499" in printed
+    assert "'test_accuracy'" in printed
 
 
 @pytest.mark.slow
