@@ -99,6 +99,8 @@ class AutosparseError(Exception):
 
     def _with(self, problems: Sequence[tuple[str, str | None]]) -> Self:
         self.problems = tuple((shortened(message), shortened(hint) if hint else hint) for message, hint in problems)
+        for message, hint in self.problems[1:]:
+            self.add_note(f"error: {message}" + (f"\nhint: {hint}" if hint else ""))
         return self
 
 
