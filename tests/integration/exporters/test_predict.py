@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def imported(folder: Path) -> Any:
 
 def program(channels: int) -> onnx.ModelProto:
     """An ONNX model that returns its input."""
-    sides = ["batch", channels, SIZE, SIZE]
+    sides: list[str | int | None] = ["batch", channels, SIZE, SIZE]
     inputs, outputs = ([helper.make_tensor_value_info(name, 1, sides)] for name in ("images", "logits"))
     graph = helper.make_graph([helper.make_node("Identity", ["images"], ["logits"])], "model", inputs, outputs)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -83,6 +84,11 @@ def file_of(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     return file.getvalue()
 
 
+def saved(mode: str, kind: str = "PNG", **sides: int) -> bytes:
+    """The file of a picture in a mode of Pillow."""
+    return file_of(picture(mode, **sides), kind)
+
+
 def turned(orientation: int, kind: str) -> bytes:
     """A picture with an EXIF orientation."""
     exif = Image.Exif()
@@ -97,19 +103,17 @@ def with_odd_exif() -> bytes:
     return data[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + data[2:]
 
 
+SIZES = ((SIZE, SIZE), (7, 7), (1, 1), (12, 40), (41, 12), (300, 17), (3, 50), (13, 13))
 PICTURES: dict[str, Callable[[], bytes]] = {
-    **{mode: lambda mode=mode: file_of(picture(mode)) for mode in ("RGB", "RGBA", "L", "LA", "P", "1")},
-    **{f"{mode} JPEG": lambda mode=mode: file_of(picture(mode), "JPEG") for mode in ("CMYK", "L", "RGB")},
-    **{f"turned {n} {kind}": lambda n=n, kind=kind: turned(n, kind) for n in range(10) for kind in ("JPEG", "TIFF")},
+    **{mode: partial(saved, mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1")},
+    **{f"{mode} JPEG": partial(saved, mode, "JPEG") for mode in ("CMYK", "L", "RGB")},
+    **{f"turned {n} {kind}": partial(turned, n, kind) for n in range(10) for kind in ("JPEG", "TIFF")},
+    **{f"{width} x {height}": partial(saved, "RGB", width=width, height=height) for width, height in SIZES},
     "palette with transparency": lambda: file_of(picture("P"), transparency=3),
     "GIF": lambda: file_of(picture("P"), "GIF", save_all=True, append_images=[picture("L")]),
     "16 bits": lambda: file_of(Image.fromarray(noise(20, 30, kind="uint16"))),
     "16-bit TIFF": lambda: file_of(Image.fromarray(noise(20, 30, kind="uint16")), "TIFF"),
     "odd EXIF": with_odd_exif,
-    **{
-        f"{width} x {height}": lambda width=width, height=height: file_of(picture("RGB", width, height))
-        for width, height in ((SIZE, SIZE), (7, 7), (1, 1), (12, 40), (41, 12), (300, 17), (3, 50), (13, 13))
-    },
 }
 
 
