@@ -6,6 +6,7 @@ from autosparse.exporters._base import (
     EAGER,
     Model,
     Runtime,
+    bytes_of,
     exporters,
     fit,
     most_numbers,
@@ -13,8 +14,9 @@ from autosparse.exporters._base import (
     runtime_of,
 )
 from autosparse.exporters.latency import Patience, Quartiles, Speed, measure_speed
+from autosparse.exporters.signature import Preprocessing, Signature, card_fields
 
 __all__ = [
-    "BATCHES", "EAGER", "Model", "Patience", "Quartiles", "Runtime", "Speed",
-    "exporters", "fit", "measure_speed", "most_numbers", "open_model", "runtime_of",
+    "BATCHES", "EAGER", "Model", "Patience", "Preprocessing", "Quartiles", "Runtime", "Signature", "Speed",
+    "bytes_of", "card_fields", "exporters", "fit", "measure_speed", "most_numbers", "open_model", "runtime_of",
 ]  # fmt: skip

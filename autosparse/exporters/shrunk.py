@@ -12,11 +12,12 @@ from autosparse.core.graph.shrink import resize
 from autosparse.core.graph.shrink import shrink as without_dead
 from autosparse.core.weights import load_state, state_of
 from autosparse.exporters._base import Model, Runtime, exporters
+from autosparse.exporters.signature import BATCH, INPUT, OUTPUT, Signature, onnx_metadata
 from autosparse.lazy_torch import torch
+from autosparse.packaged import template
 from autosparse.store import dump_tensors, load_tensors
 
-STATE, ONNX, PT2 = "model.shrunk.safetensors", "model.onnx", "model.pt2"
-INPUTS, OUTPUTS = "images", "logits"
+STATE, ONNX, PT2, PREDICT = "model.shrunk.safetensors", "model.onnx", "model.pt2", "predict.py"
 Shrink = Annotated[bool, "remove dead channels"]
 
 
@@ -62,7 +63,7 @@ def run_onnx(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tenso
         session = onnxruntime.InferenceSession(files[ONNX], options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime creates its error classes dynamically
         raise ValueError(f"onnxruntime does not open it: {error}") from error
-    return lambda images: torch.from_numpy(session.run([OUTPUTS], {INPUTS: images.contiguous().numpy()})[0])
+    return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.contiguous().numpy()})[0])
 
 
 def dense_onnx(model: Model) -> dict[str, bytes]:
@@ -73,6 +74,7 @@ def dense_onnx(model: Model) -> dict[str, bytes]:
 @exporters.register(
     run=run_onnx,
     files=(ONNX,),
+    optional=(PREDICT,),
     exact=False,
     extra="onnx",
     opener="onnxruntime",
@@ -81,7 +83,10 @@ def dense_onnx(model: Model) -> dict[str, bytes]:
     builds=60,
 )
 def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
-    """`model.onnx`: for onnxruntime, without dead channels; input `images`, output `logits`, any number of images."""
+    """`model.onnx`: for onnxruntime, without dead channels; input `images`, output `logits`, any number of images.
+
+    Its metadata has the class names and the preprocessing. `predict.py` classifies pictures without autosparse.
+    """
     with _importing():
         import onnxscript  # noqa: F401
     nowhere = io.StringIO()  # torch.onnx prints progress to stdout, which is for results
@@ -95,8 +100,8 @@ def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
             images,
             dynamo=True,
             dynamic_shapes=shapes,
-            input_names=[INPUTS],
-            output_names=[OUTPUTS],
+            input_names=[INPUT],
+            output_names=[OUTPUT],
             external_data=False,
             verbose=False,
         )
@@ -105,7 +110,17 @@ def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     graph = proto.graph
     for holder in (proto, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
         del holder.metadata_props[:]  # source files and lines of this machine are no part of a model
-    return {ONNX: proto.SerializeToString(deterministic=True)}
+    return onnx_files(proto, model.signature)
+
+
+def onnx_files(proto: Any, signature: Signature | None) -> dict[str, bytes]:
+    """Return an ONNX model with a signature as its metadata, and `predict.py` where that can read picture files."""
+    if signature is None:
+        return {ONNX: proto.SerializeToString(deterministic=True)}
+    for key, value in onnx_metadata(signature).items():
+        proto.metadata_props.add(key=key, value=value)
+    predict = {PREDICT: template(PREDICT).encode()} if signature.takes_pictures else {}
+    return {ONNX: proto.SerializeToString(deterministic=True), **predict}
 
 
 def run_pt2(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -150,7 +165,7 @@ def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.
     # A network, two images, and a free batch dimension; any error of the network's code becomes a ValueError.
     network = smaller(model, shrink=shrink)
     try:
-        yield network, (torch.zeros(2, *model.shape),), ({0: torch.export.Dim("batch")},)
+        yield network, (torch.zeros(2, *model.shape),), ({0: torch.export.Dim(BATCH)},)
     except Exception as error:
         raise ValueError(f"{problem}: {first_line(error)}") from error
 
