@@ -38,8 +38,8 @@ def test_the_notebook_runs_to_a_label(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "<svg" in outputs_of(ran)
     assert "test_accuracy" in outputs_of(table)
     assert "weights are zero" in outputs_of(model)
-    assert "card.json model.onnx predict.py" in outputs_of(onnx)
-    assert "seven.png  7  " in outputs_of(label).replace("\\t", "  ")
+    assert "model.onnx predict.py" in outputs_of(onnx)
+    assert "seven.png  7  " in outputs_of(label)
 
 
 def test_the_notebook_holds_no_outputs() -> None:
