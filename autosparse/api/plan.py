@@ -104,8 +104,8 @@ def plan(
     """Compile a spec into a plan, without running a step: `autosparse plan` in Python.
 
     Args:
-        spec: Path of a YAML file or name of a bundled spec, YAML text, plain data, or a `Spec`. A str with a line
-            break or `: ` is text.
+        spec: Path of a YAML file or name of a bundled spec, YAML text, plain data, a `Spec`, or the result of
+            `load_spec`. A str with a line break or `: ` is text.
         budget: One or several budgets that replace the spec's, such as 0.99, `100x` or `{"parameters": "120k"}`.
         overrides: Values to replace: path of an option -> value, as in `{"training.epochs": 5}`.
 

@@ -21,8 +21,8 @@ from autosparse.spec.reading import path_of
 from autosparse.store import Index, Store, open_index
 from autosparse.text import shell_word
 
-SpecSource = str | os.PathLike[str] | Mapping[str, Any] | Spec
-"""Spec in Python: a path or the name of a bundled spec, YAML text, plain data, or a `Spec`."""
+SpecSource = str | os.PathLike[str] | Mapping[str, Any] | Spec | LoadedSpec
+"""Spec in Python: a path or the name of a bundled spec, YAML text, plain data, a `Spec`, or a loaded spec."""
 Say = Callable[[str], None]
 """Receiver of one-line messages that begin with `note:` or `warning:`."""
 
@@ -69,7 +69,7 @@ def fit_source(
     folder: Path | None = None,
 ) -> tuple[LoadedSpec, Fitted, Shared | None]:
     """Return a spec from any source, its fitted plan, and the cost of its IRPs that other specs share."""
-    path = None if isinstance(spec, Spec) else path_of(spec)
+    path = None if isinstance(spec, Spec | LoadedSpec) else path_of(spec)
     source: SpecSource = spec
     if path is not None:
         source = find_spec(os.fspath(path), store).path

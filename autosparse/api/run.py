@@ -11,6 +11,7 @@ from typing import Any
 
 from autosparse.api.caller import settings_restored, warn
 from autosparse.api.execution import SelectedPlan, open_run, run_steps, select_plan
+from autosparse.api.plan import Plan
 from autosparse.api.prepare import Say, SpecSource, fit_source
 from autosparse.api.report import Report
 from autosparse.backends import Event, Observer
@@ -25,7 +26,7 @@ Progress = bool | Callable[[Event], None] | None
 
 
 def run(
-    spec: SpecSource,
+    spec: SpecSource | Plan,
     *,
     budget: BudgetOption | Sequence[BudgetOption] = (),
     overrides: Mapping[str, Any] | Sequence[str] = (),
@@ -39,8 +40,8 @@ def run(
     restored afterwards.
 
     Args:
-        spec: Path of a YAML file or name of a bundled spec, YAML text, plain data, or a `Spec`. A str with a line
-            break or `: ` is text.
+        spec: Path of a YAML file or name of a bundled spec, YAML text, plain data, a `Spec`, or the result of `plan`
+            or `load_spec`. A str with a line break or `: ` is text.
         budget: One or several budgets that replace the spec's, such as 0.99, `100x` or `{"parameters": "120k"}`.
         overrides: Values to replace: path of an option -> value, as in `{"training.epochs": 5}`.
         progress: True shows progress, False hides it, and a function receives every event; by default shown in a
@@ -71,7 +72,8 @@ def run(
     store, folder = Store.default(), None if out is None else Path(out)
     shown = _is_shown(progress)
     with settings_restored():
-        loaded, fitted, _ = fit_source(spec, budget, overrides, store, _speaker(shown), folder=folder)
+        source = spec.spec if isinstance(spec, Plan) else spec
+        loaded, fitted, _ = fit_source(source, budget, overrides, store, _speaker(shown), folder=folder)
         selected = select_plan(loaded, fitted, store, out=folder)
         run_folder = open_run(selected, folder)
         with _observer(progress, selected, shown) as observer:

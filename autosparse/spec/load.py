@@ -111,7 +111,7 @@ def _memory_key() -> str:
 
 
 def load_spec(
-    source: str | os.PathLike[str] | Mapping[str, Any] | Spec,
+    source: str | os.PathLike[str] | Mapping[str, Any] | Spec | LoadedSpec,
     *,
     overrides: Mapping[str, Any] | Sequence[str] = (),
     budget: BudgetOption | Sequence[BudgetOption] = (),
@@ -119,8 +119,8 @@ def load_spec(
     """Read a spec, merge its bases and the overrides, and validate the result.
 
     Args:
-        source: YAML file, YAML text, plain data or a Spec. A str with a line break or `: ` is text. Paths in text and
-            data are relative to the current directory.
+        source: YAML file, YAML text, plain data, a Spec, or an earlier result. A str with a line break or `: ` is
+            text. Paths in text and data are relative to the current directory.
         overrides: Values to replace: path of an option -> value, or texts `path.to.key=value` with a YAML value.
         budget: One or several budgets that replace the spec's, such as 0.99, `100x` or `{"parameters": "120k"}`.
 
@@ -138,12 +138,15 @@ def load_spec(
         >>> load_spec({"model": "lenet", "dataset": "digits"}, budget=0.9).spec.budget
         (0.9,)
     """
-    given = source.model_dump(mode="json", exclude_unset=True) if isinstance(source, Spec) else source
-    path = path_of(given)
-    name = TEXT if path is None else str(path)
     changes, budgets = override_texts(overrides), budget_texts(budget)
-    with _total(name):
-        document = read_document(given)
+    if isinstance(source, LoadedSpec):
+        path, document = source.path, copy.deepcopy(source.document)
+    else:
+        given = source.model_dump(mode="json", exclude_unset=True) if isinstance(source, Spec) else source
+        path = path_of(given)
+        with _total(TEXT if path is None else str(path)):
+            document = read_document(given)
+    name = TEXT if path is None else str(path)
     for change in changes:
         with _total(f"--set {change}"):
             apply_override(document, change)

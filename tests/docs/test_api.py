@@ -136,6 +136,18 @@ def test_public_names_have_examples() -> None:
         assert {"examples", "references"} <= sections.keys(), entry.name
 
 
+def test_public_names_are_few_and_in_the_reference() -> None:
+    """At most twenty, each with an entry on the page; none is a module, whose import would hide it."""
+    page = (PACKAGE.parent / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    for name in {*autosparse.__all__} - {"__version__"}:
+        value = getattr(autosparse, name)
+
+        assert f"::: {value.__module__}.{value.__qualname__}\n" in page
+        assert f"[`{name}`]" in page
+        assert not [*PACKAGE.glob(f"{name}.py"), *PACKAGE.glob(f"{name}/__init__.py")]
+    assert len(autosparse.__all__) <= 20
+
+
 def test_sections_stay_out_of_the_json_schema() -> None:
     """A choice's description is the text before the first section."""
     schema = spec_schema()

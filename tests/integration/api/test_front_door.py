@@ -48,6 +48,7 @@ SOURCES: dict[str, Callable[[], SpecSource]] = {
     "text": lambda: SMALL,
     "data": lambda: yaml.safe_load(SMALL),
     "spec": lambda: load_spec(Path("small.yaml")).spec,
+    "loaded spec": lambda: autosparse.load_spec("small.yaml"),
 }
 
 
@@ -65,7 +66,7 @@ def test_a_run_reuses_the_command_line(inside: Workspace, capsys: pytest.Capture
     """The same run folder and results; nothing runs, and nothing is printed where no one watches."""
     events: list[Event] = []
     report = autosparse.run("small.yaml", progress=events.append)
-    again = autosparse.run("small.yaml")
+    again = autosparse.run(autosparse.plan("small.yaml"))
     before = json.loads((report.folder / "report.json").read_text())
 
     assert {"reuse"} == {event.status for event in events if isinstance(event, Finished)}
@@ -209,6 +210,16 @@ def test_overrides_are_values(here: Workspace) -> None:
     assert (0.8, 0.9) == planned.spec.spec.budget[:2]
     assert (0, 1) == planned.spec.spec.seeds
     assert "adamw" == planned.spec.spec.training.optimizer
+
+
+def test_a_loaded_spec_takes_further_changes(here: Workspace) -> None:
+    """The first result stays as it is."""
+    first = autosparse.load_spec("small.yaml", overrides={"training.epochs": 7})
+    second = autosparse.load_spec(first, overrides={"training.lr": 0.5}, budget=0.7)
+
+    assert (7, 0.05, (0.8, 0.9)) == (first.spec.training.epochs, first.spec.training.lr, first.spec.budget)
+    assert (7, 0.5, (0.7,)) == (second.spec.training.epochs, second.spec.training.lr, second.spec.budget)
+    assert first.path == second.path
 
 
 def test_a_spec_extends_files_relative_to_here(here: Workspace) -> None:
