@@ -4,6 +4,7 @@ from autosparse.exporters import compact, dense, shrunk, sparse
 from autosparse.exporters._base import (
     BATCHES,
     EAGER,
+    Function,
     Model,
     Runtime,
     exporters,
@@ -15,6 +16,6 @@ from autosparse.exporters._base import (
 from autosparse.exporters.latency import Patience, Quartiles, Speed, measure_speed
 
 __all__ = [
-    "BATCHES", "EAGER", "Model", "Patience", "Quartiles", "Runtime", "Speed",
+    "BATCHES", "EAGER", "Function", "Model", "Patience", "Quartiles", "Runtime", "Speed",
     "exporters", "fit", "measure_speed", "most_numbers", "open_model", "runtime_of",
 ]  # fmt: skip

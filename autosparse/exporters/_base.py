@@ -6,17 +6,19 @@ the last bit, or up to rounding; `extra`, the extra of autosparse that it needs;
 `read` returns the model from the same files, and `fit` loads it into a network where loading a state is not enough;
 `read` raises ValueError for bytes that are no such model. A format for another program has instead `run`, which returns
 a function of images, and `opener`, that program. `runtime` is the `Runtime` of its models: without one, PyTorch eager
-mode.
+mode. Functions of images take any inputs of the network, and return its outputs.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
+from autosparse.core.inputs import Inputs, resized
+from autosparse.lazy_torch import torch
 from autosparse.registry import Registry
 
-if TYPE_CHECKING:
-    from autosparse.lazy_torch import torch
+Function: TypeAlias = Callable[[Inputs], Any]
+"""Model or network as a function of its inputs."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Model:
         shape: Shape of one image: (channels, height, width).
         choices: Layer -> batch size -> kernel, for formats that choose kernels.
         about: Content of a card: pruning, training, measurements, and the results of other seeds and controls.
+        inputs: Inputs of a network that takes anything else than images of `shape`.
+        input_names: Names of the tensors in `inputs`, in order.
+        output_names: Names of the outputs of that network, in order.
         memo: Intermediate results that the formats of one network share.
     """
 
@@ -39,7 +44,21 @@ class Model:
     shape: tuple[int, ...] = ()
     choices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    inputs: "Inputs | None" = None
+    input_names: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def example(self, examples: int) -> Inputs:
+        """Return inputs of the network.
+
+        Args:
+            examples: Size of the batch.
+
+        Returns:
+            Examples of `inputs`, repeated as often as needed; zeros for images.
+        """
+        return torch.zeros(examples, *self.shape) if self.inputs is None else resized(self.inputs, examples)
 
 
 @dataclass(frozen=True)
@@ -78,26 +97,26 @@ BATCHES = (1, 32)
 """Batch sizes that a model is optimized for and timed with."""
 
 
-def open_model(
-    format: str, files: Mapping[str, bytes], network: "torch.nn.Module"
-) -> "Callable[[torch.Tensor], torch.Tensor]":
+def open_model(format: str, files: Mapping[str, bytes], network: "torch.nn.Module | None") -> Function:
     """Return an emitted model as a function.
 
     Args:
         format: Name of the format.
         files: File name -> content.
-        network: Network of the pruned structure, freshly built.
+        network: Network of the pruned structure, freshly built; None for a format of another program.
 
     Returns:
-        Function from normalized images, float `[images, channels, height, width]`, to logits `[images, classes]`.
+        Function of the network's inputs; for images, float `[images, channels, height, width]`, to logits
+        `[images, classes]`.
 
     Raises:
         ValueError: If the bytes are no model of this format.
     """
     facts: Mapping[str, Any] = exporters[format].facts
     if "run" in facts:
-        run: Callable[[torch.Tensor], torch.Tensor] = facts["run"](files)
+        run: Function = facts["run"](files)
         return run
+    assert network is not None
     return fit(format, facts["read"](files), network)
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from autosparse.borders import first_line, optional
+from autosparse.borders import border, optional, refusal
 from autosparse.core.graph.shrink import resize
 from autosparse.core.graph.shrink import shrink as without_dead
+from autosparse.core.inputs import Inputs, arguments, call, tensors_in
 from autosparse.core.weights import load_state, state_of
-from autosparse.exporters._base import Model, Runtime, exporters
+from autosparse.exporters._base import Function, Model, Runtime, exporters
 from autosparse.lazy_torch import torch
 from autosparse.store import dump_tensors, load_tensors
 
@@ -27,7 +29,7 @@ def smaller(model: Model, *, shrink: bool = True) -> torch.nn.Module:
     if not shrink:
         return network
     if "smaller" not in model.memo:
-        model.memo["smaller"] = without_dead(network, torch.zeros(2, *model.shape))
+        model.memo["smaller"] = without_dead(network, model.example(2))
     return resize(network, model.memo["smaller"])
 
 
@@ -51,7 +53,7 @@ def shrunk(model: Model) -> dict[str, bytes]:
     return {STATE: dump_tensors(state_of(smaller(model)))}
 
 
-def run_onnx(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tensor]:
+def run_onnx(files: Mapping[str, bytes]) -> Function:
     """Return the model in onnxruntime, on a CPU, with torch's thread count. Raises ValueError for bad bytes."""
     with _importing():
         import onnxruntime
@@ -62,7 +64,14 @@ def run_onnx(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tenso
         session = onnxruntime.InferenceSession(files[ONNX], options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime creates its error classes dynamically
         raise ValueError(f"onnxruntime does not open it: {error}") from error
-    return lambda images: torch.from_numpy(session.run([OUTPUTS], {INPUTS: images.contiguous().numpy()})[0])
+    names = [one.name for one in session.get_inputs()]
+
+    def run(inputs: Inputs) -> Any:
+        fed = zip(names, tensors_in(inputs), strict=True)
+        outputs = session.run(None, {name: tensor.contiguous().numpy() for name, tensor in fed})
+        return torch.from_numpy(outputs[0]) if len(outputs) == 1 else tuple(map(torch.from_numpy, outputs))
+
+    return run
 
 
 def dense_onnx(model: Model) -> dict[str, bytes]:
@@ -86,17 +95,18 @@ def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
         import onnxscript  # noqa: F401
     nowhere = io.StringIO()  # torch.onnx prints progress to stdout, which is for results
     with (
-        _recorded(model, shrink, "torch.onnx does not export it") as (network, images, shapes),
+        _recorded(model, shrink, "torch.onnx does not export it") as (network, positional, named, shapes),
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
     ):
         program = torch.onnx.export(
             network,
-            images,
+            positional,
+            kwargs=named,
             dynamo=True,
             dynamic_shapes=shapes,
-            input_names=[INPUTS],
-            output_names=[OUTPUTS],
+            input_names=[INPUTS] if model.inputs is None else model.input_names,
+            output_names=[OUTPUTS] if model.inputs is None else model.output_names,
             external_data=False,
             verbose=False,
         )
@@ -108,13 +118,13 @@ def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     return {ONNX: proto.SerializeToString(deterministic=True)}
 
 
-def run_pt2(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tensor]:
+def run_pt2(files: Mapping[str, bytes]) -> Function:
     """Return the model in torch: only for trusted files. Raises ValueError for bytes that are none."""
     try:
         module = torch.export.load(io.BytesIO(files[PT2])).module()
     except Exception as error:  # any error of torch's loader
         raise ValueError(f"torch.export does not open it: {error}") from error
-    return lambda images: module(images)  # an exported module has only the mode in which it was recorded
+    return lambda inputs: call(module, inputs)  # an exported module has only the mode in which it was recorded
 
 
 def dense_pt2(model: Model) -> dict[str, bytes]:
@@ -137,8 +147,8 @@ def pt2(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     It takes any number of images. Open trusted files only: `torch.export.load` may unpickle.
     """
     file = io.BytesIO()
-    with _recorded(model, shrink, "torch.export does not record it") as (network, images, shapes):
-        program = torch.export.export(network, images, dynamic_shapes=shapes)
+    with _recorded(model, shrink, "torch.export does not record it") as (network, positional, named, shapes):
+        program = torch.export.export(network, positional, named, dynamic_shapes=shapes)
         for node in program.graph.nodes:  # source files and lines of this machine are no part of a model
             node.meta.pop("stack_trace", None)
         torch.export.save(program, file)
@@ -146,13 +156,18 @@ def pt2(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
 
 
 @contextlib.contextmanager
-def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.nn.Module, Any, Any]]:
-    # A network, two images, and a free batch dimension; any error of the network's code becomes a ValueError.
-    network = smaller(model, shrink=shrink)
-    try:
-        yield network, (torch.zeros(2, *model.shape),), ({0: torch.export.Dim("batch")},)
-    except Exception as error:
-        raise ValueError(f"{problem}: {first_line(error)}") from error
+def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.nn.Module, Any, Any, Any]]:
+    # A network, inputs of two examples, and their free dimensions; any error of the network's code is a ValueError.
+    network, inputs = smaller(model, shrink=shrink), model.example(2)
+    with border(refusal(problem)):
+        free = torch.export.ShapesCollection()
+        batch = torch.export.Dim("batch")
+        for tensor in tensors_in(inputs):
+            free[tensor] = {0: batch}
+        positional, named = arguments(inputs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.onnx names dimensions after the first of equal ones
+            yield network, positional, named, free.dynamic_shapes(network, positional, named)
 
 
 def _importing() -> contextlib.AbstractContextManager[None]:
