@@ -26,7 +26,7 @@ from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import state_of
 from autosparse.datasets import MOST_VALUES
 from autosparse.errors import AutosparseError, DamagedFile, FitError, MissingRequirement, UsageError
-from autosparse.exporters import Model, exporters, fit, most_numbers
+from autosparse.exporters import Model, bytes_of, exporters, fit, most_numbers
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model, models
 from autosparse.regular_file import open_regular
@@ -34,7 +34,7 @@ from autosparse.spec.choices import ModelChoice
 from autosparse.text import size
 
 CARD = "card.json"
-_LARGEST_CARD = 4 * 2**20
+_LARGEST_CARD = 32 * 2**20  # class names included, of which there may be a million
 _LARGEST_NUMBER, _MOST_OPTIONS = 10_000, 10_000  # largest number in a network's options, and their number
 _FREE, _FOR_A_TENSOR = 2_000, 8  # modules and parameters of any network, and further ones for each tensor of its file
 
@@ -46,7 +46,7 @@ class OpenedModel:
     Attributes:
         path: Folder or file that it is from.
         format: Name of the format, such as `safetensors` or `compact`.
-        bytes: Size of the model's files in bytes, without the card.
+        bytes: Size of the model's files in bytes, without the card and the format's optional files.
         card: Provenance and network; None for a single file.
         model: Tensors and masks; empty for formats that another program opens.
     """
@@ -96,8 +96,10 @@ class _Accuracy(_Part):
 
 
 class _Images(_Part):
+    size: list[int] = []
+    channels: str | None = None
     mean: list[float]
-    spread: list[float]
+    std: list[float]
 
 
 class _Origin(_Part):
@@ -115,7 +117,8 @@ class Card(_Part):
         sparsity: Requested fraction of removed weights.
         seed: Seed of the initialization.
         accuracy: Test accuracy in percent, and the kept weights of each layer.
-        images: Mean and standard deviation that images are normalized by.
+        classes: Names of the classes, in the order of the outputs.
+        images: Preprocessing of a picture: size, colours, and the mean and standard deviation that normalize it.
         provenance: Input -> key of its artifact.
     """
 
@@ -126,6 +129,7 @@ class Card(_Part):
     sparsity: float | None = None
     seed: int | None = None
     accuracy: _Accuracy = _Accuracy()
+    classes: list[str] = []
     images: _Images | None = None
     provenance: Mapping[str, _Origin] = {}
 
@@ -217,9 +221,11 @@ def _folder(where: Path) -> OpenedModel:
     entry = exporters.find(card.format)
     if entry is None:
         raise ValueError(f"{CARD} names a format `{card.format}`, which this autosparse does not have")
-    files = {name: _listed(where, name, card.files[name]) for name in entry.facts["files"]}
+    optional = [name for name in entry.facts.get("optional", ()) if name in card.files]
+    files = {name: _listed(where, name, card.files[name]) for name in (*entry.facts["files"], *optional)}
     model = entry.facts["read"](files) if "read" in entry.facts else Model({}, {})
-    return OpenedModel(where, entry.name, sum(map(len, files.values())), card, model)
+    sizes = {name: len(data) for name, data in files.items()}
+    return OpenedModel(where, entry.name, bytes_of(entry.name, sizes), card, model)
 
 
 def _listed(where: Path, name: str, about: _File) -> bytes:

@@ -13,7 +13,7 @@ from autosparse.console.format import bar, number_table, plain, results, show_ta
 from autosparse.cost.bench import Bench
 from autosparse.report.schema import Emitted
 from autosparse.report.speeds import ERROR, GAIN, SMALLER, images_at_once, sentences, verified
-from autosparse.text import number, size
+from autosparse.text import listed, number, size
 
 
 def show_bench(bench: Bench, about: dict[str, Any]) -> None:
@@ -74,8 +74,11 @@ def show_inspected(description: Mapping[str, Any]) -> None:
         if description.get(name) is not None:
             console.print(plain(f"{name.replace('_', ' ')}: {description[name]}"))
     if images := description.get("images"):
-        mean, spread = (", ".join(f"{value:.4g}" for value in images[part]) for part in ("mean", "spread"))
-        console.print(plain(f"images: (pixels / 255 - [{mean}]) / [{spread}]"))
+        mean, std = (", ".join(f"{value:.4g}" for value in images[part]) for part in ("mean", "std"))
+        form = " x ".join(map(str, images["size"])) + f" {images['channels'] or ''}"
+        console.print(plain(f"images: {form.strip()}, (pixels / 255 - [{mean}]) / [{std}]"))
+    if classes := description.get("classes"):
+        console.print(plain(f"classes: {listed(classes, 20)}"))
     kept, total = description["kept"], description["total"]
     if total:
         console.print(plain(f"{kept:,} of {total:,} prunable weights are kept, sparsity {1 - kept / total:.4f}"))

@@ -7,6 +7,7 @@ from autosparse.exporters._base import (
     Function,
     Model,
     Runtime,
+    bytes_of,
     exporters,
     fit,
     most_numbers,
@@ -14,8 +15,9 @@ from autosparse.exporters._base import (
     runtime_of,
 )
 from autosparse.exporters.latency import Patience, Quartiles, Speed, measure_speed
+from autosparse.exporters.signature import Preprocessing, Signature, card_fields
 
 __all__ = [
-    "BATCHES", "EAGER", "Function", "Model", "Patience", "Quartiles", "Runtime", "Speed",
-    "exporters", "fit", "measure_speed", "most_numbers", "open_model", "runtime_of",
+    "BATCHES", "EAGER", "Function", "Model", "Patience", "Preprocessing", "Quartiles", "Runtime", "Signature", "Speed",
+    "bytes_of", "card_fields", "exporters", "fit", "measure_speed", "most_numbers", "open_model", "runtime_of",
 ]  # fmt: skip

@@ -1,12 +1,13 @@
 """Registry of formats for emitted models: a registered function maps a `Model` to file name -> bytes.
 
-Facts of a format: `files`, their names; `exact`, whether outputs equal those of the network with the written tensors to
-the last bit, or up to rounding; `extra`, the extra of autosparse that it needs; `gain`, why it may be no faster;
-`others`, whether it reports other seeds and controls; `builds`, the cost of its creation in builds of the network.
-`read` returns the model from the same files, and `fit` loads it into a network where loading a state is not enough;
-`read` raises ValueError for bytes that are no such model. A format for another program has instead `run`, which returns
-a function of images, and `opener`, that program. `runtime` is the `Runtime` of its models: without one, PyTorch eager
-mode. Functions of images take any inputs of the network, and return its outputs.
+Facts of a format: `files`, names of the model's files, and `optional`, those of files that it may add; `exact`, whether
+outputs equal those of the network with the written tensors to the last bit, or up to rounding; `extra`, the extra of
+autosparse that it needs; `gain`, why it may be no faster; `others`, whether it reports other seeds and controls;
+`builds`, the cost of its creation in builds of the network. `read` returns the model from the same files, and `fit`
+loads it into a network where loading a state is not enough; `read` raises ValueError for bytes that are no such model.
+A format for another program has instead `run`, which returns a function of images, and `opener`, that program.
+`runtime` is the `Runtime` of its models: without one, PyTorch eager mode. Functions of images take any inputs of the
+network, and return its outputs.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from autosparse.core.inputs import Inputs, resized
+from autosparse.exporters.signature import Signature
 from autosparse.lazy_torch import torch
 from autosparse.registry import Registry
 
@@ -31,10 +33,10 @@ class Model:
         network: Function that builds the network with any state, for formats that need more than tensors.
         shape: Shape of one image: (channels, height, width).
         choices: Layer -> batch size -> kernel, for formats that choose kernels.
+        signature: Facts for a server; None for a model that is only measured.
+        config: Fields of the hub's `config.json` by which the network's library builds it.
         about: Content of a card: pruning, training, measurements, and the results of other seeds and controls.
         inputs: Inputs of a network that takes anything else than images of `shape`.
-        input_names: Names of the tensors in `inputs`, in order.
-        output_names: Names of the outputs of that network, in order.
         memo: Intermediate results that the formats of one network share.
     """
 
@@ -43,10 +45,10 @@ class Model:
     network: "Callable[[], torch.nn.Module] | None" = None
     shape: tuple[int, ...] = ()
     choices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    signature: Signature | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     inputs: "Inputs | None" = None
-    input_names: tuple[str, ...] = ()
-    output_names: tuple[str, ...] = ()
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def example(self, examples: int) -> Inputs:
@@ -95,6 +97,23 @@ def most_numbers(size: int) -> int:
 
 BATCHES = (1, 32)
 """Batch sizes that a model is optimized for and timed with."""
+
+
+def bytes_of(format: str, sizes: Mapping[str, int]) -> int:
+    """Return the size of a model in bytes, without the optional files of its format.
+
+    Args:
+        format: Name of the format.
+        sizes: File name -> size in bytes.
+
+    Returns:
+        Sum over the model's files.
+
+    Examples:
+        >>> bytes_of("onnx", {"model.onnx": 5000, "predict.py": 2000})
+        5000
+    """
+    return sum(sizes.get(name, 0) for name in exporters[format].facts["files"])
 
 
 def open_model(format: str, files: Mapping[str, bytes], network: "torch.nn.Module | None") -> Function:

@@ -11,12 +11,24 @@ from typing import Annotated, Any
 import yaml
 
 from autosparse.exporters._base import Model, exporters
+from autosparse.exporters.signature import Signature, hub_config, hub_preprocessor
 from autosparse.packaged import template
 from autosparse.store import dump_tensors, load_tensors
-from autosparse.text import literal, markdown, table
+from autosparse.text import listed, literal, markdown, table
 
 GAIN = "zeros are stored and multiplied"
 FILE, MASKS, CARD = "model.safetensors", "masks.safetensors", "README.md"
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+_SHOWN = 100  # classes that a model card lists
+_LOAD = """import autosparse
+
+network = autosparse.load("path/of/this/folder")
+
+# Without autosparse, load the weights into the same network, built by you:
+network.load_state_dict(safetensors.torch.load_file("model.safetensors"))"""
+_TIMM = """import timm
+
+network = timm.create_model("local-dir:path/of/this/folder", pretrained=True)"""
 
 
 def read(files: Mapping[str, bytes]) -> Model:
@@ -36,7 +48,9 @@ def safetensors(model: Model) -> dict[str, bytes]:
     return {FILE: dump_tensors(model.state), MASKS: dump_tensors(model.masks)}
 
 
-@exporters.register(read=read, files=(CARD, FILE, MASKS), exact=True, others=True, gain=GAIN)
+@exporters.register(
+    read=read, files=(CARD, FILE, MASKS), optional=(CONFIG, PREPROCESSOR), exact=True, others=True, gain=GAIN
+)
 def hub(
     model: Model,
     *,
@@ -45,13 +59,23 @@ def hub(
     """Folder for a model hub: `safetensors`, and `README.md`, the model card; `hf upload NAME FOLDER` uploads it.
 
     The card describes the network, its accuracy over seeds with its controls, how to load it and its provenance.
+    `config.json` has the classes, and for a network of timm the fields by which timm loads the folder;
+    `preprocessor_config.json` has the preprocessing of colour images for image processors of Hugging Face.
     """
-    return {CARD: _card(model.about, license).encode(), **safetensors(model)}
+    return {CARD: _card(model, license).encode(), **safetensors(model), **_configs(model)}
 
 
-def _card(about: Mapping[str, Any], license: str) -> str:
+def _configs(model: Model) -> dict[str, bytes]:
+    if model.signature is None:
+        return {}
+    configs = {CONFIG: {**hub_config(model.signature), **model.config}, PREPROCESSOR: hub_preprocessor(model.signature)}
+    return {name: (json.dumps(config, indent=2) + "\n").encode() for name, config in configs.items() if config}
+
+
+def _card(model: Model, license: str) -> str:
+    about = model.about
     network, accuracy = about["network"], about["accuracy"]
-    data, images = about["options"]["data"]["identity"], about["images"]
+    data = about["options"]["data"]["identity"]
     named = str(data.get("name", "own data"))
     text = Template(template("model_card.md")).substitute(
         metadata=yaml.safe_dump(_metadata(about, named, license), sort_keys=False, allow_unicode=True).strip(),
@@ -65,8 +89,9 @@ def _card(about: Mapping[str, Any], license: str) -> str:
         dataset=literal(named),
         seed=about["seed"],
         accuracy=f"{accuracy['test_accuracy']:.2f}",
-        mean=_numbers(images["mean"]),
-        spread=_numbers(images["spread"]),
+        code=_TIMM if "architecture" in model.config else _LOAD,
+        preprocessing=_preprocessing(model.signature),
+        classes=_classes(model.signature),
         layers=table(("layer", "weights", "kept"), _layers(accuracy["layers"])),
         data=_options(data),
         mask=_options(about["options"].get("mask", {})),
@@ -75,6 +100,26 @@ def _card(about: Mapping[str, Any], license: str) -> str:
         steps=table(("step", "key"), [(role, f"`{key}`") for role, key in sorted(about["keys"].items())]),
     )
     return text.rstrip() + "\n"
+
+
+def _preprocessing(signature: Signature | None) -> str:
+    if signature is None or signature.images is None:
+        return "The preprocessing of its images is not recorded."
+    images = signature.images
+    height, width = images.size
+    fit = f"scale its shorter side, crop its center to {height} x {width} pixels (bilinear, as `PIL.ImageOps.fit`)"
+    colours = f"convert it to `{images.channels}`, {fit}, and " if signature.takes_pictures else ""
+    return (
+        f"To prepare an image, {colours}compute `(pixels / {images.max_value} - mean) / std` channel by channel, with "
+        f"mean `{_numbers(images.mean)}` and std `{_numbers(images.std)}`. `card.json` has all digits."
+    )
+
+
+def _classes(signature: Signature | None) -> str:
+    if signature is None:
+        return ""
+    names = [f"`{literal(name)}`" for name in signature.classes]
+    return f"The outputs are the logits of {len(names):,} classes, in this order: {listed(names, _SHOWN)}."
 
 
 def _metadata(about: Mapping[str, Any], dataset: str, license: str) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from autosparse.core.graph.shrink import shrink as without_dead
 from autosparse.core.inputs import Inputs, arguments, call, tensors_in
 from autosparse.core.weights import load_state, state_of
 from autosparse.exporters._base import Function, Model, Runtime, exporters
+from autosparse.exporters.signature import BATCH, INPUT, OUTPUT, onnx_metadata
 from autosparse.lazy_torch import torch
+from autosparse.packaged import template
 from autosparse.store import dump_tensors, load_tensors
 
-STATE, ONNX, PT2 = "model.shrunk.safetensors", "model.onnx", "model.pt2"
-INPUTS, OUTPUTS = "images", "logits"
+STATE, ONNX, PT2, PREDICT = "model.shrunk.safetensors", "model.onnx", "model.pt2", "predict.py"
 Shrink = Annotated[bool, "remove dead channels"]
 
 
@@ -82,6 +83,7 @@ def dense_onnx(model: Model) -> dict[str, bytes]:
 @exporters.register(
     run=run_onnx,
     files=(ONNX,),
+    optional=(PREDICT,),
     exact=False,
     extra="onnx",
     opener="onnxruntime",
@@ -90,9 +92,13 @@ def dense_onnx(model: Model) -> dict[str, bytes]:
     builds=60,
 )
 def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
-    """`model.onnx`: for onnxruntime, without dead channels; input `images`, output `logits`, any number of images."""
+    """`model.onnx`: for onnxruntime, without dead channels; input `images`, output `logits`, any number of images.
+
+    Its metadata has the class names and the preprocessing. `predict.py` classifies pictures without autosparse.
+    """
     with _importing():
         import onnxscript  # noqa: F401
+    signature = model.signature
     nowhere = io.StringIO()  # torch.onnx prints progress to stdout, which is for results
     with (
         _recorded(model, shrink, "torch.onnx does not export it") as (network, positional, named, shapes),
@@ -105,8 +111,8 @@ def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
             kwargs=named,
             dynamo=True,
             dynamic_shapes=shapes,
-            input_names=[INPUTS] if model.inputs is None else model.input_names,
-            output_names=[OUTPUTS] if model.inputs is None else model.output_names,
+            input_names=[one.name for one in signature.inputs] if signature else [INPUT],
+            output_names=[one.name for one in signature.outputs] if signature else [OUTPUT],
             external_data=False,
             verbose=False,
         )
@@ -115,7 +121,12 @@ def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     graph = proto.graph
     for holder in (proto, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
         del holder.metadata_props[:]  # source files and lines of this machine are no part of a model
-    return {ONNX: proto.SerializeToString(deterministic=True)}
+    for key, value in onnx_metadata(signature).items() if signature else ():
+        proto.metadata_props.add(key=key, value=value)
+    program_file = {ONNX: proto.SerializeToString(deterministic=True)}
+    if signature is None or not signature.takes_pictures:
+        return program_file
+    return program_file | {PREDICT: template(PREDICT).encode()}
 
 
 def run_pt2(files: Mapping[str, bytes]) -> Function:
@@ -161,7 +172,7 @@ def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.
     network, inputs = smaller(model, shrink=shrink), model.example(2)
     with border(refusal(problem)):
         free = torch.export.ShapesCollection()
-        batch = torch.export.Dim("batch")
+        batch = torch.export.Dim(BATCH)
         for tensor in tensors_in(inputs):
             free[tensor] = {0: batch}
         positional, named = arguments(inputs)

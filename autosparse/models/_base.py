@@ -1,7 +1,8 @@
 """Registry of networks: a registered factory `(input_shape, classes, **options) -> torch.nn.Module`.
 
 `input_shape` is (channels, height, width). Factories import network classes, so that naming a model does not import
-torch. A factory with a pattern (`torchvision:NAME`) takes the name first; `identify` gives its cache identity.
+torch. A factory with a pattern (`torchvision:NAME`) takes the name first; `identify` gives its cache identity, and
+`config` its fields of the hub's `config.json`.
 
     @models.register
     def linear(shape, classes):
@@ -13,7 +14,7 @@ torch. A factory with a pattern (`torchvision:NAME`) takes the name first; `iden
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -107,3 +108,37 @@ def identify_model(name: str, options: Mapping[str, Any], shape: Shape, classes:
     if "options" in identity:  # these replace the options of the choice, so shared ones are added
         identity["options"] = {**identity["options"], **shared}
     return identity
+
+
+def config_of(
+    name: str,
+    options: Mapping[str, Any],
+    shape: Shape,
+    labels: Sequence[str],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> dict[str, Any]:
+    """Return the fields of the hub's `config.json` by which a network's library builds it.
+
+    Args:
+        name: Name in YAML.
+        options: Options of the model, those of every model included.
+        shape: Shape of one image: (channels, height, width).
+        labels: Names of the classes, in the order of the outputs.
+        mean: Mean of the training images by channel, of pixels scaled to 1.
+        std: Standard deviation of the same.
+
+    Returns:
+        JSON data; empty for networks of a library that reads no such file.
+
+    Examples:
+        >>> config_of("lenet", {}, (1, 28, 28), ["no", "yes"], mean=[0.5], std=[0.2])
+        {}
+    """
+    entry = models[name]
+    if "config" not in entry.facts:
+        return {}
+    given, _ = entry.apart(options)
+    fields: dict[str, Any] = entry.facts["config"](name, given, shape, labels, mean=mean, std=std)
+    return fields

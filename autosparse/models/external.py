@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from importlib import metadata
@@ -15,6 +15,9 @@ from autosparse.models._base import Shape, models
 from autosparse.models.facts import fits, structure_of
 from autosparse.registry import suggestion
 from autosparse.user_code import PATTERN, call, guarded, identity_of, label, load_factory
+
+_OF_WEIGHTS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
+"""Options of timm's `create_model` that say where weights come from."""
 
 
 def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
@@ -30,7 +33,40 @@ def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) ->
     return {"name": name}
 
 
-@models.register(name="timm:NAME", pattern=r"timm:[A-Za-z0-9_.]+", identify=_identify)
+def _timm_config(
+    name: str,
+    options: Mapping[str, Any],
+    shape: Shape,
+    labels: Sequence[str],
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> dict[str, Any]:
+    # As timm's `save_for_hf` writes it: `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it.
+    with _importing(name):
+        import timm
+    wanted = name.removeprefix("timm:")
+    published = timm.get_pretrained_cfg(wanted)
+    layers = {part: getattr(published, part, None) for part in ("first_conv", "classifier", "fixed_input_size")}
+    return {
+        "architecture": wanted,
+        "num_classes": len(labels),
+        "label_names": [*labels],
+        "model_args": {"in_chans": shape[0], **{k: v for k, v in options.items() if k not in _OF_WEIGHTS}},
+        "pretrained_cfg": {
+            **{part: value for part, value in layers.items() if value is not None},
+            "custom_load": False,
+            "input_size": [*shape],
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+            "mean": [*mean],
+            "std": [*std],
+        },
+    }
+
+
+@models.register(name="timm:NAME", pattern=r"timm:[A-Za-z0-9_.]+", identify=_identify, config=_timm_config)
 def timm_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
     """Network of timm, such as `timm:resnet26`; options are its own (needs `autosparse[timm]`)."""
     with _importing(name):

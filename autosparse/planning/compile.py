@@ -349,6 +349,7 @@ def _cell(
 
 def _emit(build: Builder, spec: Spec, cell: Cell, budget: PlannedBudget, cells: Sequence[Cell]) -> None:
     inputs = {**build.steps[cell.evaluate].inputs, "evaluate": cell.evaluate}
+    classes = list(build.sources[inputs["data"]].class_names)
     others = {
         f"{one.role}.{one.method}.{one.seed}": one.evaluate
         for one in cells
@@ -358,7 +359,7 @@ def _emit(build: Builder, spec: Spec, cell: Cell, budget: PlannedBudget, cells: 
         chosen = format.keyed()
         options = {
             "format": format.name, "format_version": chosen["version"], "method": cell.method, **budget.options,
-            "seed": cell.seed, "options": chosen["options"],
+            "seed": cell.seed, "classes": classes, "options": chosen["options"],
         }  # fmt: skip
         given = {**inputs, **(others if format.entry.facts.get("others") else {})}
         name = f"emit/{tag_of(format)}/{cell.method}/{budget.name}/seed{cell.seed}"

@@ -13,8 +13,19 @@ from autosparse.core.graph.shrink import are_close
 from autosparse.core.torch_compat.memory_layout import lay_out
 from autosparse.core.weights import load_state, prunable_weights, sparsity_of
 from autosparse.errors import StepError
-from autosparse.exporters import BATCHES, Model, Speed, exporters, runtime_of
+from autosparse.exporters import (
+    BATCHES,
+    Model,
+    Preprocessing,
+    Signature,
+    Speed,
+    bytes_of,
+    card_fields,
+    exporters,
+    runtime_of,
+)
 from autosparse.lazy_torch import torch
+from autosparse.models import config_of
 from autosparse.steps._base import Context, Percent, Positive, Real, StepResult, operations, reading
 from autosparse.steps.context import build_network, images_of, masks_of
 from autosparse.steps.data import DataResult
@@ -78,8 +89,11 @@ class EmitResult(_Emission):
     def check(self) -> None:
         """Require a speed for every batch size, and the size of the model's files."""
         self.require({*self.speeds} == {*map(str, BATCHES)}, "measured.json: `speeds` are not those of the batch sizes")
-        size = sum(self.artifact.files[name]["bytes"] for name in self.model_files)
-        self.require(self.bytes == size, "measured.json: `bytes` are not those of the model's files")
+        sizes = {name: self.artifact.files[name]["bytes"] for name in self.model_files}
+        self.require(
+            self.bytes == bytes_of(self.asked["format"], sizes),
+            "measured.json: `bytes` are not those of the model's files",
+        )
 
     @property
     def model_files(self) -> Sequence[str]:
@@ -92,7 +106,8 @@ class EmitResult(_Emission):
         files = {name: self.artifact.read(name) for name in self.model_files}
         with reading(self.artifact, listed(self.model_files)):
             facts = exporters[self.asked["format"]].facts
-            self.require({*files} == {*facts["files"]}, "its files are not those of the format")
+            required, optional = {*facts["files"]}, {*facts.get("optional", ())}
+            self.require(required <= {*files} <= required | optional, "its files are not those of the format")
             if "read" in facts:
                 facts["read"](files)
 
@@ -130,8 +145,8 @@ def emit_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     result=EmitResult,
     read=read_emission,
     cost=emit_cost,
-    version=3,
-    spec_paths={"format": "emit", "sparsity": "budget", "seed": "seeds"},
+    version=4,
+    spec_paths={"format": "emit", "sparsity": "budget", "seed": "seeds", "classes": "dataset"},
 )
 def emit(
     context: Context,
@@ -140,11 +155,14 @@ def emit(
     format_version: int,
     method: str,
     seed: int,
+    classes: Sequence[str],
     sparsity: float | None = None,
     budget: dict[str, int] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the model; `measured.json` holds its bytes, its errors after a reload on test images, and latencies.
+
+    `classes` are the names in the order of the outputs; empty for the indices.
 
     If the network has no model of that format, or one with other outputs, no files remain and it holds the reason.
     """
@@ -157,12 +175,15 @@ def emit(
         **({"budget": budget} if budget else {}),
         "seed": seed,
         "network": start.json(),
-        # The normalization of an image before the network, channel by channel: ((pixel / 255) - mean) / spread.
-        "images": {name: tensor.tolist() for name, tensor in statistics.items()},
         "accuracy": evaluated.json(),
     }
+    images = Preprocessing.of(start.shape, statistics["mean"].tolist(), statistics["spread"].tolist())
+    signature = Signature.of(start.shape, start.classes, classes, images)
     trained = _Trained.of(context)
-    model = replace(trained.model, about={**about, **_made(context)})
+    config = config_of(
+        *find_model(context, start.model), start.shape, signature.classes, mean=images.mean, std=images.std
+    )
+    model = replace(trained.model, signature=signature, config=config, about={**about, **_made(context)})
     measured: EmitResult | FailedEmission
     try:
         files = exporters[format].function(model, **(options or {}))
@@ -177,6 +198,7 @@ def emit(
     card = {
         "format": format,
         **({"options": options} if options else {}),
+        **card_fields(signature),
         **about,
         **({"max_abs_error": measured.max_abs_error} if isinstance(measured, EmitResult) else {}),
         "files": {name: file for name, file in context.output.files.items() if name in files},
@@ -260,7 +282,7 @@ def _measure(context: Context, format: str, trained: _Trained, files: Mapping[st
         raise ValueError(f"after a reload its outputs differ by {float(difference.max()):.2g}")
     right = emitted.argmax(dim=1) == labels
     return EmitResult(
-        bytes=sum(map(len, files.values())),
+        bytes=bytes_of(format, {name: len(data) for name, data in files.items()}),
         dense_bytes=len(dump_tensors(state)),
         max_abs_error=float(difference.max()),
         max_rel_error=float(difference.max() / expected.abs().max().clamp_min(1e-30)),

@@ -241,7 +241,7 @@ HOSTILE = [
         id="a file for a library",
     ),
     pytest.param(lambda folder: (folder / "card.json").write_text("{" * 10**6), "damaged", id="a deep card"),
-    pytest.param(lambda folder: (folder / "card.json").write_bytes(b"0" * 10**7), "larger than", id="a huge card"),
+    pytest.param(lambda folder: (folder / "card.json").write_bytes(b"0" * 4 * 10**7), "larger than", id="a huge card"),
     pytest.param(lambda folder: (folder / "card.json").write_bytes(b"\xff\xfe"), "damaged", id="a card of bytes"),
 ]
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autosparse.core.graph.shrink import same_outputs
-from autosparse.exporters import Model, exporters, fit
+from autosparse.exporters import Model, Preprocessing, Signature, exporters, fit
 from autosparse.exporters.compact import FILE, compact, read
 from autosparse.exporters.dense import hub
 from autosparse.models import build_model
@@ -75,7 +75,7 @@ def about(name: str, shape: tuple[int, ...] = (3, 4, 4), method: str = "learned"
     made = {"data": {"identity": {"name": "digits"}}, "train": {"training": {"epochs": 1}}, "mask": options}
     layers = [{"name": "a.weight", "size": 200, "kept": 3}]
     return {
-        "method": method, "sparsity": 0.985, "seed": 1, "images": {"mean": [0.5], "spread": [0.25]},
+        "method": method, "sparsity": 0.985, "seed": 1,
         "network": {"model": {"name": name}, "shape": shape, "classes": 10},
         "accuracy": {"test_accuracy": 90.0, "kept": 3, "total": 200, "layers": layers},
         "options": made, "keys": {"train": "0" * 64}, "environment": {"torch": "2"},
@@ -83,15 +83,23 @@ def about(name: str, shape: tuple[int, ...] = (3, 4, 4), method: str = "learned"
     }  # fmt: skip
 
 
+def signed(names: tuple[str, ...] = ("no", "yes"), channels: int = 3) -> Signature:
+    """A signature for images of 4 x 4 pixels, with its classes' names."""
+    images = Preprocessing.of((channels, 4, 4), [0.5] * channels, [0.25] * channels)
+    return Signature.of((channels, 4, 4), len(names), names, images)
+
+
 def test_a_model_card_tells_how_good_it_is_and_how_it_was_made() -> None:
-    """Mean and spread over seeds, controls, kept weights, usage; its head is YAML that a hub reads."""
-    text = hub(replace(model(0.9), about=about("vgg")), license="mit")["README.md"].decode()
+    """Mean and sd over seeds, controls, kept weights, usage, preprocessing; its head is YAML that a hub reads."""
+    text = hub(replace(model(0.9), about=about("vgg"), signature=signed()), license="mit")["README.md"].decode()
     head = yaml.safe_load(text.split("---\n")[1])
 
     assert "| learned | 91.00 ± 1.41 | 0, 1 |" in text
     assert "| control learned.shuffle | 88.00 | 1 |" in text
     assert "| `a.weight` | 200 | 3 (1.5 %) |" in text
-    assert "mean `0.5` and spread `0.25`" in text
+    assert "mean `0.5, 0.5, 0.5` and std `0.25, 0.25, 0.25`" in text
+    assert "convert it to `RGB`, scale its shorter side, crop its center to 4 x 4 pixels" in text
+    assert "logits of 2 classes, in this order: `no`, `yes`." in text
     assert "$" not in text
     assert ("mit", "image-classification") == (head["license"], head["pipeline_tag"])
     assert 90.0 == head["model-index"][0]["results"][0]["metrics"][0]["value"]
@@ -99,9 +107,11 @@ def test_a_model_card_tells_how_good_it_is_and_how_it_was_made() -> None:
 
 @pytest.mark.parametrize("named", ["a|b", "`x`", "<script>", "a\n---\nlicense: gpl", "$network", "${seed}", "\x1b[31m"])
 def test_names_are_no_markup(named: str) -> None:
-    """Whatever a method, a network or an option is called, the card has the same structure, and its head is one."""
+    """Whatever a method, a network, a class or an option is called, the card and its head have the same structure."""
     plain, odd = (
-        hub(replace(model(0.9), about=about(name, method=name, option=name)))["README.md"].decode()
+        hub(replace(model(0.9), about=about(name, method=name, option=name), signature=signed((name, "z"))))[
+            "README.md"
+        ].decode()
         for name in ("x", named)
     )
 

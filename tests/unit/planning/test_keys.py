@@ -31,7 +31,7 @@ GOLDEN = {
     "mask/synflow/0.9/seed0": "62f59a727f0ae427d1bc89e37ceab0555aaa9a8c85a5f1668985b1c8da787a38",
     "train/dense/seed0": "0e5df0927bdefbfd0495f4d7d34a6058ba71ce0dc6d8669d810f24cfad818b64",
     "evaluate/snip/0.98/seed0": "b955e32a3f5f790072ef36eb983bf1d2fce1f9a0be2dc4b43edd6a0a6d995900",
-    "emit/safetensors/learned/0.9/seed0": "e5e66d1f97126e18cd66301a2e078c31651ed623fb9a67a18ee8bcf432eb203c",
+    "emit/safetensors/learned/0.9/seed0": "17d19a075106972418b8d22057b13157ed2bf11b298375d953a30076af34cc6f",
 }
 
 BASE = (
