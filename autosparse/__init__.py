@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from autosparse.packaged import __version__
 
 if TYPE_CHECKING:
-    from autosparse.api import Masks as Masks
-    from autosparse.api import load as load
-    from autosparse.api import prune as prune
-    from autosparse.api import score as score
+    from autosparse.api.export import export as export
+    from autosparse.api.load import load as load
+    from autosparse.api.masks import Masks as Masks
+    from autosparse.api.prune import prune as prune
+    from autosparse.api.prune import score as score
     from autosparse.errors import AutosparseError as AutosparseError
     from autosparse.errors import AutosparseWarning as AutosparseWarning
     from autosparse.planning.compile import compile_plan as compile_plan
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from autosparse.store import Store as Store
 
 __all__ = [
-    "AutosparseError", "AutosparseWarning", "Masks", "Store", "__version__", "compile_plan", "load", "load_spec",
-    "prune", "score",
+    "AutosparseError", "AutosparseWarning", "Masks", "Store", "__version__", "compile_plan", "export", "load",
+    "load_spec", "prune", "score",
 ]  # fmt: skip
 
 _HOMES = {
-    "autosparse.api": ("Masks", "load", "prune", "score"),
+    "autosparse.api": ("Masks", "export", "load", "prune", "score"),
     "autosparse.errors": ("AutosparseError", "AutosparseWarning"),
     "autosparse.planning.compile": ("compile_plan",),
     "autosparse.spec": ("load_spec",),

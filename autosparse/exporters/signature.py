@@ -91,14 +91,14 @@ class Signature:
         inputs: Input tensors.
         outputs: Output tensors.
         images: Preprocessing of a picture; None if unknown.
-        task: Name of the task, as on the Hugging Face hub.
+        task: Name of the task, as on the Hugging Face hub; None if unknown.
     """
 
     classes: tuple[str, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     images: Preprocessing | None = None
-    task: str = "image-classification"
+    task: str | None = "image-classification"
 
     @classmethod
     def of(
