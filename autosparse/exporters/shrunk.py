@@ -14,7 +14,7 @@ from autosparse.core.graph.shrink import shrink as without_dead
 from autosparse.core.inputs import Inputs, arguments, call, tensors_in
 from autosparse.core.weights import load_state, state_of
 from autosparse.exporters._base import Function, Model, Runtime, exporters
-from autosparse.exporters.signature import BATCH, INPUT, OUTPUT, onnx_metadata
+from autosparse.exporters.signature import BATCH, INPUT, OUTPUT, Signature, onnx_metadata
 from autosparse.lazy_torch import torch
 from autosparse.packaged import template
 from autosparse.store import dump_tensors, load_tensors
@@ -121,12 +121,17 @@ def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     graph = proto.graph
     for holder in (proto, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
         del holder.metadata_props[:]  # source files and lines of this machine are no part of a model
-    for key, value in onnx_metadata(signature).items() if signature else ():
+    return onnx_files(proto, signature)
+
+
+def onnx_files(proto: Any, signature: Signature | None) -> dict[str, bytes]:
+    """Return an ONNX model with a signature as its metadata, and `predict.py` where that can read picture files."""
+    if signature is None:
+        return {ONNX: proto.SerializeToString(deterministic=True)}
+    for key, value in onnx_metadata(signature).items():
         proto.metadata_props.add(key=key, value=value)
-    program_file = {ONNX: proto.SerializeToString(deterministic=True)}
-    if signature is None or not signature.takes_pictures:
-        return program_file
-    return program_file | {PREDICT: template(PREDICT).encode()}
+    predict = {PREDICT: template(PREDICT).encode()} if signature.takes_pictures else {}
+    return {ONNX: proto.SerializeToString(deterministic=True), **predict}
 
 
 def run_pt2(files: Mapping[str, bytes]) -> Function:

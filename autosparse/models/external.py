@@ -49,7 +49,7 @@ def _timm_config(
     published = timm.get_pretrained_cfg(wanted)
     layers = {part: getattr(published, part, None) for part in ("first_conv", "classifier", "fixed_input_size")}
     return {
-        "architecture": wanted,
+        "architecture": wanted.partition(".")[0],  # `resnet18.a1_in1k` names published weights
         "num_classes": len(labels),
         "label_names": [*labels],
         "model_args": {"in_chans": shape[0], **{k: v for k, v in options.items() if k not in _OF_WEIGHTS}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import shutil
@@ -10,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -200,11 +202,14 @@ def test_images_are_pruned_and_served(tmp_path: Path) -> None:
     printed = follow(PAGES["tutorials/your_images.md"], tmp_path, source=False)
 
     assert any("3 classes: blue, green, red" in output for output in printed.values())
+    assert any("photos/red/0.png  red  0." in output for output in printed.values())
     with served(tmp_path) as address:
         for colour in ("blue", "green", "red"):
             picture = (tmp_path / "photos" / colour / "0.png").read_bytes()
             with urllib.request.urlopen(urllib.request.Request(address, data=picture), timeout=30) as answer:
-                assert f'{{"label": "{colour}"}}'.encode() == answer.read()
+                assert colour == json.load(answer)["label"]
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            urllib.request.urlopen(urllib.request.Request(address, data=b"no picture"), timeout=30)
 
 
 @contextmanager
@@ -213,7 +218,7 @@ def served(folder: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "serve.py", "runs/photos-1", str(port)]
+    command = [sys.executable, "served/serve.py", str(port)]
     server = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE)
     try:
         for _ in range(300):

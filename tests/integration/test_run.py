@@ -51,6 +51,7 @@ def test_an_emitted_model_loads_into_the_plain_network(finished: tuple[Workspace
     network.load_state_dict(state)
     masks = load_file(folder / "masks.safetensors")
 
+    assert ([*"0123456789"], "L", [8, 8]) == (card["classes"], card["images"]["channels"], card["images"]["size"])
     assert card["accuracy"]["kept"] == sum(int(mask.sum()) for mask in masks.values())
     assert all(bool((state[name][~mask] == 0).all()) for name, mask in masks.items())
     assert {"init", "data", "mask", "train", "evaluate"} == set(card["provenance"])

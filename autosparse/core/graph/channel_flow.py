@@ -7,6 +7,7 @@ normalization's) form one *unit*: they stay together.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,7 +106,8 @@ def find_channels(network: torch.nn.Module, example: Inputs, *, through_views: b
     Operations without a rule here keep every channel of their inputs and outputs. So do reshapes without
     `through_views`: code may hard-code sizes. Raises ValueError for a network that `torch.export` cannot record.
     """
-    with border(refusal("torch.export does not record it")):
+    with border(refusal("torch.export does not record it")), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of attributes that the network's code sets, such as an LSTM's
         recorded = torch.export.export(network, *arguments(example)).run_decompositions({})
     return _Walk(network, recorded, _RESHAPES if through_views else ()).walk()
 

@@ -237,6 +237,8 @@ def test_every_format_of_any_kind_of_network(tmp_path: Path, model: str) -> None
     for emitted in ended.json["emitted"]:
         assert original["test_accuracy"] == pytest.approx(emitted["test_accuracy"])
         assert (0 if exporters[emitted["format"]].facts["exact"] else 1e-4) >= emitted["max_rel_error"]
+        files = {path.name for path in Path(emitted["path"]).iterdir()}
+        assert {*exporters[emitted["format"]].facts.get("optional", ())} - {"preprocessor_config.json"} <= files
 
 
 @pytest.mark.slow

@@ -16,8 +16,9 @@ import pytest
 import torch
 
 import autosparse
+from autosparse.api import read_emitted
 from autosparse.errors import DamagedFile, FitError, UsageError
-from autosparse.exporters import Model, exporters
+from autosparse.exporters import Model, Preprocessing, Signature, card_fields, exporters
 from autosparse.models import build_model
 from autosparse.store import dump_tensors
 from tests.conftest import Ended, call
@@ -46,12 +47,15 @@ def pruned() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     return plain_network, masks
 
 
+SIGNATURE = Signature.of((1, 28, 28), 10, [*"abcdefghij"], Preprocessing.of((1, 28, 28), [0.25], [0.5]))
+
+
 @cache
 def exported(format: str) -> dict[str, bytes]:
     """The files of that network in a format."""
     plain_network, masks = pruned()
     files: dict[str, bytes] = exporters[format].function(
-        Model(plain_network.state_dict(), masks, network, (1, 28, 28), about=about("lenet"))
+        Model(plain_network.state_dict(), masks, network, (1, 28, 28), signature=SIGNATURE, about=about("lenet"))
     )
     return files
 
@@ -64,7 +68,8 @@ def left_by_a_run(folder: Path, format: str = "compact") -> torch.nn.Module:
     for name, data in files.items():
         (folder / name).write_bytes(data)
     card = {
-        "format": format, "method": "learned", "sparsity": 0.5, "seed": 0, "accuracy": {"test_accuracy": 97.0},
+        "format": format, **card_fields(SIGNATURE), "method": "learned", "sparsity": 0.5, "seed": 0,
+        "accuracy": {"test_accuracy": 97.0},
         "network": {"model": {"name": "lenet", "version": 1, "options": {}}, "shape": [1, 28, 28], "classes": 10},
         "files": {n: {"sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for n, d in files.items()},
         "provenance": {"train": {"key": "0" * 64}},
@@ -207,6 +212,8 @@ HOSTILE = [
     pytest.param(changed(files={}), "does not say", id="no files"),
     pytest.param(changed(files={"../../../etc/passwd": {"sha256": "", "bytes": 9}}), "does not say", id="a way out"),
     pytest.param(changed(files={"model.compact.safetensors": {"sha256": "", "bytes": -1}}), "bytes", id="negative"),
+    pytest.param(changed(classes={"a": 1}), "classes", id="names of another type"),
+    pytest.param(changed(images={"mean": [0.5]}), "images.std", id="half a normalization"),
     pytest.param(changed(network=[1, 2]), "network", id="network of another type"),
     pytest.param(with_network(shape=[1, 28]), "shape", id="shape"),
     pytest.param(with_network(model={"name": "resnet19"}), "does not have", id="an unknown network"),
@@ -272,6 +279,19 @@ def test_what_another_program_opens(tmp_path: Path, capsys: pytest.CaptureFixtur
     (tmp_path / "m" / "model.pt2").write_bytes(b"another")
     with pytest.raises(DamagedFile, match=r"is not what card\.json describes"):
         autosparse.load(tmp_path / "m")
+
+
+@pytest.mark.parametrize("name", ["config.json", "README.md", "model.safetensors"])
+def test_every_file_of_a_card_is_compared_with_it(tmp_path: Path, name: str) -> None:
+    """Those that a format may leave out too; files that no card names are not read."""
+    left_by_a_run(tmp_path / "m", "hub")
+    (tmp_path / "m" / "notes.txt").write_text("mine")
+    opened = read_emitted(tmp_path / "m")
+    (tmp_path / "m" / name).write_bytes(b"another")
+
+    assert opened.bytes == sum(len(exported("hub")[file]) for file in exporters["hub"].facts["files"])
+    with pytest.raises(DamagedFile, match=rf"{name} is not what card\.json describes"):
+        read_emitted(tmp_path / "m")
 
 
 def other(file: str, edit: Callable[[bytes], bytes]) -> Callable[[Path], None]:
@@ -356,6 +376,9 @@ def test_inspect_tells_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (0, 0, 0) == (shown.code, given.code, alone.code)
     assert ("lenet", "learned", 97.0) == tuple(given.json[name] for name in ("network", "method", "test_accuracy"))
     assert given.json["layers"] == alone.json["layers"]
+    assert ([*"abcdefghij"], []) == (given.json["classes"], alone.json["classes"])
+    assert {"size": [28, 28], "channels": "L", "mean": [0.25], "std": [0.5]} == given.json["images"]
+    assert "images: 28 x 28 L, (pixels / 255 - [0.25]) / [0.5]\nclasses: a, b, c, d" in shown.out
     assert 2 * given.json["kept"] == pytest.approx(given.json["total"], rel=0.02)
     left_by_a_run(tmp_path / "s", "sparse")
     other(WAYS, lambda data: b'{"conv1": {"1": "sparse", "32": "dense"}}')(tmp_path / "s")

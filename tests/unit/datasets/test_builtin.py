@@ -215,6 +215,23 @@ def test_tiny_imagenet_is_fetched_once(tmp_path: Path, monkeypatch: pytest.Monke
     assert [((builtin._TINY_URL, str(tmp_path)), builtin._TINY_MD5)] == calls
 
 
+@pytest.mark.parametrize("name", ALL)
+def test_names_of_classes_do_not_wait_for_the_files(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in keys of emitted models: the same before and after a download, and part of no identity."""
+    before = open_source(name, {"root": str(tmp_path)})
+    for wordnet in ("n01443537", "n12267677"):
+        (tmp_path / builtin._TINY / "train" / wordnet).mkdir(parents=True)
+    (tmp_path / builtin._TINY / "val").mkdir()
+    (tmp_path / builtin._TINY / "val" / "val_annotations.txt").touch()
+    monkeypatch.setattr(builtin, "_TINY_IMAGES", (*builtin._TINY_IMAGES[:2], 2))
+    after = open_source(name, {"root": str(tmp_path)})
+
+    assert before.class_names == after.class_names
+    assert before.classes == len({*before.class_names})
+    assert [*before.class_names] == sorted(before.class_names) or name in ("fashion_mnist", "cifar10")
+    assert before.identity == after.identity
+
+
 def test_numbers_choose_classes_of_a_set_that_is_not_there(tmp_path: Path) -> None:
     """Two classes of ten: a fifth of the images, whether or not the files exist."""
     source = open_source("cifar10", {"root": str(tmp_path), "classes": ("cat", "dog"), "validation": 1000})

@@ -289,6 +289,16 @@ def test_what_changes_the_source_changes_what_is_learned(override: str, changed:
         assert keys(before)[name] == keys(after)[name]
 
 
+def test_names_of_classes_are_in_the_keys_of_emitted_models() -> None:
+    """They are content of a model, in the order of its outputs, and of no other step."""
+    planned = plan(BASE, "dataset={name: cifar10, classes: [dog, cat]}")
+    named = {step.operation for step in planned.steps.values() if step.options.get("classes") == ["dog", "cat"]}
+
+    assert {"emit"} == named
+    assert [*"0123456789"] == plan().of("emit")[0].options["classes"]
+    assert "dataset" == planned.of("emit")[0].spec_path(("classes",))
+
+
 def test_rounds_are_numbered_and_chained() -> None:
     """A round takes the one before it, and does not know how many follow."""
     steps = plan().steps
