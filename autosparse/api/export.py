@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from autosparse.api.example import Example
 from autosparse.api.exported import Exported, Subject, write
@@ -31,7 +31,7 @@ Format = str | Mapping[str, Any]
 
 
 class _Formats(Section):
-    format: tuple[FormatChoice, ...]
+    format: tuple[FormatChoice, ...] = Field(min_length=1)
 
 
 @overload
@@ -130,7 +130,6 @@ def export(
         subject = Subject(
             network,
             masked,
-            _layers(network, masked),
             sample,
             sample.signature(tuple(class_names), _preprocessing(preprocessing)),
             _labels(labels, sample),
@@ -154,20 +153,16 @@ def _masked(plain: torch.nn.Module, given: GivenMasks) -> tuple[torch.nn.Module,
         network = network.float()
     for parameter in network.parameters():
         parameter.requires_grad_(parameter.is_floating_point())  # frozen layers count as prunable
+    weights = prunable_weights(network)
     if given is None:
-        zeros = {name: weight.detach() != 0 for name, weight in prunable_weights(network).items()}
-        return network, {name: mask for name, mask in zeros.items() if not bool(mask.all())}, ()
+        return network, {name: weight.detach() != 0 for name, weight in weights.items()}, ()
     masks = Masks.load(given) if isinstance(given, str | os.PathLike) else Masks(given)
     before = {name: weight.detach().clone() for name, weight in named_parameters(network).items() if name in masks}
     masks.apply(network)
     changed = sum(int((weight[~masks[name].cpu()] != 0).sum()) for name, weight in before.items())
     note = f"masks zero {changed:,} weights that are not zero in the model: hold them in training with `masks.hold`"
-    return network, {name: mask.cpu() for name, mask in masks.items()}, (note,) if changed else ()
-
-
-def _layers(network: torch.nn.Module, masks: Tensors) -> dict[str, tuple[int, int]]:
-    every = {**full_masks(prunable_weights(network)), **masks}
-    return {name: (int(mask.sum()), mask.numel()) for name, mask in every.items()}
+    every = {**full_masks(weights), **{name: mask.cpu() for name, mask in masks.items()}}
+    return network, every, (note,) if changed else ()
 
 
 def _preprocessing(given: Preprocessing | Mapping[str, Any] | None) -> Preprocessing | None:

@@ -17,7 +17,8 @@ from autosparse.api.hold import copy_of
 from autosparse.core.graph.shrink import CLOSE
 from autosparse.core.inputs import Inputs, call, examples_in, resized, tensors_in
 from autosparse.core.torch_compat.random_state import seeded
-from autosparse.core.weights import Tensors, state_of
+from autosparse.core.weights import Tensors, state_of, total_of
+from autosparse.core.weights import kept as kept_of
 from autosparse.errors import AutosparseError
 from autosparse.exporters import (
     BATCHES,
@@ -97,8 +98,7 @@ class Subject:
 
     Attributes:
         network: Masked copy on the CPU, in evaluation mode.
-        masks: Weight -> bool tensor of its shape, True for kept weights.
-        layers: Prunable weight -> number of kept weights and size.
+        masks: Prunable weight -> bool tensor of its shape, True for kept weights.
         example: Inputs and outputs of the copy.
         signature: Names and preprocessing for a server.
         labels: Class of each example or position, or None.
@@ -108,7 +108,6 @@ class Subject:
 
     network: torch.nn.Module
     masks: Tensors
-    layers: Mapping[str, tuple[int, int]]
     example: Example
     signature: Signature
     labels: torch.Tensor | None = None
@@ -117,7 +116,8 @@ class Subject:
 
     def about(self) -> dict[str, Any]:
         """Return the content of a card that all formats share."""
-        kept, total = (sum(sizes) for sizes in zip(*self.layers.values(), strict=True)) if self.layers else (0, 0)
+        layers = [{"name": name, "kept": int(mask.sum()), "size": mask.numel()} for name, mask in self.masks.items()]
+        kept, total = sum(kept_of(self.masks).values()), total_of(self.masks)
         kind, accuracy = type(self.network), _accuracy(self.example.outputs, self.labels)
         measured = {"example_accuracy": accuracy, "examples": examples_in(self.example.inputs)}
         return {
@@ -128,7 +128,7 @@ class Subject:
                 **({} if accuracy is None else measured),
                 "kept": kept,
                 "total": total,
-                "layers": [{"name": name, "kept": few, "size": all_} for name, (few, all_) in self.layers.items()],
+                "layers": layers,
             },
             "environment": {"autosparse": __version__, "python": platform.python_version(), "torch": version("torch")},
         }
