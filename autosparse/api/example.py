@@ -112,7 +112,18 @@ class Example:
 
 
 def outputs_of(network: torch.nn.Module, inputs: Inputs) -> Any:
-    """Return a network's outputs. Raises OwnCodeError with file and line for an error of its code."""
+    """Return a network's outputs.
+
+    Args:
+        network: Network in evaluation mode.
+        inputs: Its inputs.
+
+    Returns:
+        Outputs of any structure, without gradients.
+
+    Raises:
+        OwnCodeError: If its code fails; the message has the file and line.
+    """
     with foreign_code(f"calling `{type(network).__name__}` on `example`", network), torch.no_grad():
         return call(network, inputs)
 

@@ -115,7 +115,11 @@ class Subject:
     timed: bool = True
 
     def about(self) -> dict[str, Any]:
-        """Return the content of a card that all formats share."""
+        """Return the content of a card that all formats share.
+
+        Returns:
+            JSON data: signature, class of the network, sparsity, kept weights of each layer, environment.
+        """
         layers = [{"name": name, "kept": int(mask.sum()), "size": mask.numel()} for name, mask in self.masks.items()]
         kept, total = sum(kept_of(self.masks).values()), total_of(self.masks)
         kind, accuracy = type(self.network), _accuracy(self.example.outputs, self.labels)
