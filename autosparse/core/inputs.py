@@ -90,18 +90,22 @@ def cut(batch: Any, begin: int, end: int) -> tuple[Any, Any]:
 
 def resized(inputs: Inputs, examples: int) -> Inputs:
     """Return inputs that can be cut with another number of examples: the first ones, repeated as often as needed."""
-    resized: Inputs = map_tensors(lambda tensor: tensor[torch.arange(examples) % len(tensor)], inputs)
-    return resized
+
+    def repeated(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor[torch.arange(examples, device=tensor.device) % len(tensor)]
+
+    made: Inputs = map_tensors(repeated, inputs)
+    return made
 
 
 def noise_like(inputs: Inputs) -> Inputs:
     """Return inputs with the same normal noise in every call in place of floats; other tensors stay unchanged."""
-    random = torch.Generator().manual_seed(0)
+    random = torch.Generator("cpu").manual_seed(0)
 
     def noise(tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_floating_point():
             return tensor
-        return torch.randn(tensor.shape, generator=random).to(tensor)
+        return torch.randn(tensor.shape, generator=random, device="cpu").to(tensor)
 
     noisy: Inputs = map_tensors(noise, inputs)
     return noisy
