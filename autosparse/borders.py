@@ -50,7 +50,8 @@ def refusal(problem: str) -> Callable[[BaseException], BaseException]:
                 assert cause is not None
                 return out_of_memory("exporting the network", cause)
             cause = cause and (cause.__cause__ or cause.__context__)
-        return ValueError(f"{problem}: {first_line(error) or type(error).__name__}")
+        inside = error.__cause__ if type(error).__module__.startswith("torch.onnx") else None
+        return ValueError(f"{problem}: {first_line(inside or error) or type(error).__name__}")
 
     return refuse
 

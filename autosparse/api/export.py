@@ -16,7 +16,7 @@ from autosparse.api.hold import copy_of, named_parameters, unwrap
 from autosparse.api.masks import Masks
 from autosparse.api.prune import isolated, plain_values, validated
 from autosparse.borders import expand
-from autosparse.core.weights import Tensors, full_masks, prunable_weights, state_of
+from autosparse.core.weights import Tensors, full_masks, prunable_weights, state_of, without_fast_path
 from autosparse.errors import UsageError
 from autosparse.exporters.signature import Preprocessing
 from autosparse.lazy_torch import torch
@@ -124,7 +124,7 @@ def export(
     if not is_vacant(folder):
         raise UsageError(f"{folder} holds something else", "name a new or an empty folder")
     plain = unwrap(model)
-    with isolated(plain, 0), torch.device("cpu"):
+    with isolated(plain, 0), torch.device("cpu"), without_fast_path():
         network, masked, notes = _masked(plain, masks)
         sample = Example.of(network, example)
         subject = Subject(
@@ -144,6 +144,8 @@ def export(
 
 def _masked(plain: torch.nn.Module, given: GivenMasks) -> tuple[torch.nn.Module, Tensors, tuple[str, ...]]:
     # A copy on the CPU with masks applied, its masks, and a note about weights that the masks change.
+    if isinstance(plain, torch.jit.ScriptModule):
+        raise UsageError("a scripted network has no other format", "export the network before `torch.jit.script`")
     prunable_weights(plain)  # raises for uninitialized lazy layers, which cannot be copied either
     if absent := [name for name, tensor in state_of(plain).items() if tensor.is_meta]:
         raise UsageError(f"{absent[0]} has no values: it is on the meta device", "load the trained weights first")

@@ -11,10 +11,11 @@ from typing import Annotated, Any
 from autosparse.borders import border, optional, refusal
 from autosparse.core.graph.shrink import resize
 from autosparse.core.graph.shrink import shrink as without_dead
-from autosparse.core.inputs import Inputs, arguments, call, tensors_in
+from autosparse.core.inputs import Inputs, arguments, call, map_tensors, tensors_in
 from autosparse.core.weights import load_state, state_of
 from autosparse.exporters._base import Function, Model, Runtime, exporters
 from autosparse.exporters.signature import BATCH, INPUT, OUTPUT, Signature, onnx_metadata
+from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
 from autosparse.packaged import template
 from autosparse.store import dump_tensors, load_tensors
@@ -175,7 +176,8 @@ def pt2(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
 def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.nn.Module, Any, Any, Any]]:
     # A network, inputs of two examples, and their free dimensions; any error of the network's code is a ValueError.
     network, inputs = smaller(model, shrink=shrink), model.example(2)
-    with border(refusal(problem)):
+    with border(refusal(problem)), printing_to_stderr():
+        network = network if model.inputs is None else _with_plain_outputs(network, inputs)
         free = torch.export.ShapesCollection()
         batch = torch.export.Dim(BATCH)
         for tensor in tensors_in(inputs):
@@ -184,6 +186,24 @@ def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.onnx names dimensions after the first of equal ones
             yield network, positional, named, free.dynamic_shapes(network, positional, named)
+
+
+def _with_plain_outputs(network: torch.nn.Module, inputs: Inputs) -> torch.nn.Module:
+    # Programs return dictionaries in place of classes of other libraries, which whoever opens them may not have.
+    with torch.no_grad():
+        outputs = call(network, inputs)
+    if isinstance(outputs, torch.Tensor) or type(outputs) in (tuple, list, dict):
+        return network
+
+    class PlainOutputs(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, *positional: Any, **named: Any) -> Any:
+            return map_tensors(lambda tensor: tensor, self.network(*positional, **named))
+
+    return PlainOutputs().eval()
 
 
 def _importing() -> contextlib.AbstractContextManager[None]:

@@ -157,6 +157,9 @@ def _ask(process: subprocess.Popen[str], request: str) -> dict[str, Any]:
             f"the process that checks emitted models ended with code {process.wait()}, perhaps for lack of memory",
             "run the same command again, or with fewer workers: `--set target.workers=1`",
         ) from None
+    except BaseException:  # Ctrl-C, in a notebook too: the next request must not read this answer
+        _end(process)
+        raise
     return answer
 
 

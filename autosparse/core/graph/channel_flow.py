@@ -14,6 +14,7 @@ from typing import Any
 
 from autosparse.borders import border, refusal
 from autosparse.core.inputs import Inputs, arguments
+from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
 
 # Elementwise functions: a call on a constant computes their constant output.
@@ -106,7 +107,7 @@ def find_channels(network: torch.nn.Module, example: Inputs, *, through_views: b
     Operations without a rule here keep every channel of their inputs and outputs. So do reshapes without
     `through_views`: code may hard-code sizes. Raises ValueError for a network that `torch.export` cannot record.
     """
-    with border(refusal("torch.export does not record it")), warnings.catch_warnings():
+    with border(refusal("torch.export does not record it")), printing_to_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of attributes that the network's code sets, such as an LSTM's
         recorded = torch.export.export(network, *arguments(example)).run_decompositions({})
     return _Walk(network, recorded, _RESHAPES if through_views else ()).walk()

@@ -39,7 +39,8 @@ class Text(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
-        self.embedding, self.encoder = nn.Embedding(50, 16), nn.TransformerEncoder(layer, 1)
+        self.embedding = nn.Embedding(50, 16)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)  # zeroes padded positions
         self.head = nn.Linear(16, 3)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
@@ -205,6 +206,23 @@ def test_every_format_has_every_network(name: str, tmp_path: Path) -> None:
             assert float((expected - actual).detach().abs().max()) <= 1e-4 * float(expected.abs().max())
         else:
             assert "onnx" == one.format
+
+
+def hugging_face_network() -> nn.Module:
+    """Return a small network of transformers, whose outputs are of a class of that library."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    return BertForSequenceClassification(BertConfig(vocab_size=50, num_labels=3, **sizes))  # type: ignore[no-any-return]
+
+
+@pytest.mark.slow
+def test_programs_return_plain_dictionaries(tmp_path: Path) -> None:
+    """The process that opens them has no transformers."""
+    autosparse.export(hugging_face_network(), None, tmp_path / "out", format="pt2", example=tokens(2), timed=False)
+    outputs = torch.export.load(tmp_path / "out" / "model.pt2").module()(**tokens(5))
+
+    assert (dict, (5, 3)) == (type(outputs), tuple(outputs["logits"].shape))
 
 
 def build_net(shape: tuple[int, int, int], classes: int) -> nn.Module:

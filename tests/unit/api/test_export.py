@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -189,6 +190,13 @@ class Cache:
     """Something that is no tensor."""
 
 
+def scripted() -> nn.Module:
+    """Return a scripted network."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch is about to drop it
+        return torch.jit.script(nn.Linear(3, 2))  # type: ignore[no-any-return, no-untyped-call]
+
+
 def odd(**given: Any) -> dict[str, Any]:
     """Return arguments of `export` with some of them replaced."""
     return {"model": network(), "masks": None, "format": "safetensors", "example": IMAGES, **given}
@@ -218,6 +226,7 @@ def odd(**given: Any) -> dict[str, Any]:
         (odd(model="resnet"), "must be a torch.nn.Module"),
         (odd(model=nn.LazyLinear(3), example=torch.ones(2, 3)), "is lazy"),
         (odd(model=nn.Linear(3, 2, device="meta"), example=torch.ones(2, 3)), "meta device"),
+        (odd(model=scripted(), example=torch.ones(2, 3)), "a scripted network has no other format"),
         (odd(model=Returns(lambda x: Cache()), example=torch.ones(2, 3)), "returns a Cache"),
         (odd(model=Returns(lambda x: None), example=torch.ones(2, 3)), "returns no tensor"),
         (odd(model=Returns(lambda x: x / 0 * 0), example=torch.ones(2, 3)), "returns NaN"),

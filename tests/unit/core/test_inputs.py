@@ -49,7 +49,7 @@ def test_examples_by_hand(inputs: Any, expected: int) -> None:
 
 
 def test_batches_of_another_size() -> None:
-    """The first examples, repeated as often as needed; what is no tensor stays."""
+    """The first examples, repeated as often as needed; other values stay."""
     inputs: Any = {"x": torch.tensor([1, 2, 3]), "flag": True}
 
     fewer, more = (dict[str, Any](resized(inputs, count)) for count in (2, 5))
