@@ -9,22 +9,25 @@ from typing import Annotated, Any
 
 from autosparse.api import export
 from autosparse.api.checkpoint import load_checkpoint
-from autosparse.cli.app import SpecRequest, fit_loaded, load, say, show_json
+from autosparse.backends import Placement, this_machine, usable_cores
+from autosparse.cli.app import SpecRequest, load, note_user_code, say, show_json
 from autosparse.cli.options import option
 from autosparse.console.format import show_text
-from autosparse.console.progress import follow
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.errors import UsageError
-from autosparse.execute import Execution
+from autosparse.execute import Everyone, Execution
 from autosparse.exporters.signature import Preprocessing
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model, models
-from autosparse.planning.status import missing_data, select_steps
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.status import missing_data, select_steps, statuses
 from autosparse.registry import suggestion
 from autosparse.report.finished import Finished
+from autosparse.spec import resolve
+from autosparse.spec.diagnostics import located
 from autosparse.steps.context import load_images
 from autosparse.steps.data import DataResult
-from autosparse.store import Store, open_index
+from autosparse.store import Store
 
 _GROUP = "Checkpoints"
 Checkpoint = Annotated[
@@ -134,9 +137,11 @@ def _from_spec(request: CheckpointRequest, name: str) -> _Network:
         raise UsageError(f"there is no model `{name}`", near)
     store = Store.default()
     loaded = load(SpecRequest(name, quiet=request.quiet), store, remember=False)
-    fitted = fit_loaded(loaded, store, open_index(store), quiet=request.quiet, timed=False)
-    plan, model = fitted.plan, loaded.spec.model
-    data = plan.steps[plan.cells[0].evaluate].inputs["data"]
+    if not request.quiet:
+        note_user_code(loaded.spec)
+    with located(loaded.document):
+        plan = compile_plan(resolve(loaded.spec, this_machine()), loaded.name)
+    model, data = loaded.spec.model, plan.steps[plan.cells[0].evaluate].inputs["data"]
     source = plan.sources[data]
     if not source.known and (request.shape is None or request.classes is None):
         why, remedy = source.missing() or ("its files are missing", "")
@@ -147,13 +152,13 @@ def _from_spec(request: CheckpointRequest, name: str) -> _Network:
     plain = _Network(model.name, model.options(), shape, classes)
     if (shape, classes) != (source.shape, source.classes):
         return plain
-    selection = select_steps(plan, fitted.statuses, only=[data])
+    selection = select_steps(plan, statuses(plan, store), only=[data])
     if absent := missing_data(plan, selection.statuses):
         if not request.quiet:
             say(f"note: without preprocessing and accuracy: {absent[0][0]}")
         return _Network(model.name, model.options(), shape, classes, source.class_names)
-    with follow(fitted, quiet=request.quiet) as observer:
-        Execution(plan, store, observer, placement=fitted.placement, selection=selection).run()
+    placement = Placement("cpu", usable_cores().value)
+    Execution(plan, store, Everyone(), placement=placement, selection=selection).run()
     artifact = Finished.of(plan, store, ()).open(data)
     statistics = DataResult.read(artifact).statistics
     images = load_images(artifact, "test", torch.device("cpu"))

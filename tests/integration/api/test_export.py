@@ -212,8 +212,10 @@ def hugging_face_network() -> nn.Module:
     """Return a small network of transformers, whose outputs are of a class of that library."""
     from transformers import BertConfig, BertForSequenceClassification
 
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
-    return BertForSequenceClassification(BertConfig(vocab_size=50, num_labels=3, **sizes))  # type: ignore[no-any-return]
+    config = BertConfig(
+        vocab_size=50, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, num_labels=3
+    )
+    return BertForSequenceClassification(config)
 
 
 @pytest.mark.slow
