@@ -145,7 +145,7 @@ def _preprocessing(signature: Signature | None) -> str:
         return "The preprocessing of its images is not recorded."
     images = signature.images
     height, width = images.size
-    fit = f"scale its shorter side, crop its center to {height} x {width} pixels (bilinear, as `PIL.ImageOps.fit`)"
+    fit = f"scale and crop it to {height} x {width} pixels by `PIL.ImageOps.fit` ({images.interpolation})"
     colours = f"convert it to `{images.channels}`, {fit}, and " if signature.takes_pictures else ""
     return (
         f"To prepare an image, {colours}compute `(pixels / {images.max_value} - mean) / std` channel by channel, with "

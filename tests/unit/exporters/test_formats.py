@@ -98,7 +98,7 @@ def test_a_model_card_tells_how_good_it_is_and_how_it_was_made() -> None:
     assert "| control learned.shuffle | 88.00 | 1 |" in text
     assert "| `a.weight` | 200 | 3 (1.5 %) |" in text
     assert "mean `0.5, 0.5, 0.5` and std `0.25, 0.25, 0.25`" in text
-    assert "convert it to `RGB`, scale its shorter side, crop its center to 4 x 4 pixels" in text
+    assert "convert it to `RGB`, scale and crop it to 4 x 4 pixels by `PIL.ImageOps.fit` (bilinear)" in text
     assert "logits of 2 classes, in this order: `no`, `yes`." in text
     assert "$" not in text
     assert ("mit", "image-classification") == (head["license"], head["pipeline_tag"])
