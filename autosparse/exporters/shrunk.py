@@ -177,7 +177,8 @@ def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.
     # A network, inputs of two examples, and their free dimensions; any error of the network's code is a ValueError.
     network, inputs = smaller(model, shrink=shrink), model.example(2)
     with border(refusal(problem)), printing_to_stderr():
-        network = network if model.inputs is None else _with_plain_outputs(network, inputs)
+        if model.inputs is not None:
+            _return_plain(network, inputs)
         free = torch.export.ShapesCollection()
         batch = torch.export.Dim(BATCH)
         for tensor in tensors_in(inputs):
@@ -188,22 +189,12 @@ def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.
             yield network, positional, named, free.dynamic_shapes(network, positional, named)
 
 
-def _with_plain_outputs(network: torch.nn.Module, inputs: Inputs) -> torch.nn.Module:
+def _return_plain(network: torch.nn.Module, inputs: Inputs) -> None:
     # Programs return dictionaries in place of classes of other libraries, which whoever opens them may not have.
     with torch.no_grad():
         outputs = call(network, inputs)
-    if isinstance(outputs, torch.Tensor) or type(outputs) in (tuple, list, dict):
-        return network
-
-    class PlainOutputs(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, *positional: Any, **named: Any) -> Any:
-            return map_tensors(lambda tensor: tensor, self.network(*positional, **named))
-
-    return PlainOutputs().eval()
+    if not isinstance(outputs, torch.Tensor) and type(outputs) not in (tuple, list, dict):
+        network.register_forward_hook(lambda _, given, outputs: map_tensors(lambda tensor: tensor, outputs))
 
 
 def _importing() -> contextlib.AbstractContextManager[None]:
