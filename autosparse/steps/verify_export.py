@@ -101,7 +101,7 @@ def outputs_elsewhere(folder: Path, format: str, batches: Sequence[Inputs]) -> l
     """
     torch.save([*batches], folder / INPUTS)
     try:
-        outputs, answer = _outputs(running(), {"folder": str(folder), "format": format, "inputs": INPUTS})
+        outputs, answer = _outputs(running(), {"folder": str(folder.absolute()), "format": format, "inputs": INPUTS})
     finally:
         (folder / INPUTS).unlink()
     return [[outputs[f"{index}.{part}"] for part in range(parts)] for index, parts in enumerate(answer["parts"])]
