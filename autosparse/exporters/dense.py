@@ -29,6 +29,7 @@ network = autosparse.load("path/of/this/folder")
 network.load_state_dict(safetensors.torch.load_file("model.safetensors"))"""
 _TIMM = """import timm
 
+# After an upload, `hf-hub:USER/NAME` in place of `local-dir:FOLDER`:
 network = timm.create_model("local-dir:path/of/this/folder", pretrained=True)"""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
@@ -14,13 +15,14 @@ from autosparse.core.graph.shrink import shrink as without_dead
 from autosparse.core.inputs import Inputs, arguments, call, map_tensors, tensors_in
 from autosparse.core.weights import load_state, state_of
 from autosparse.exporters._base import Function, Model, Runtime, exporters
-from autosparse.exporters.signature import BATCH, INPUT, OUTPUT, Signature, onnx_metadata
+from autosparse.exporters.signature import BATCH, INPUT, OUTPUT, Signature, card_fields, onnx_metadata
 from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
 from autosparse.packaged import template
 from autosparse.store import dump_tensors, load_tensors
 
 STATE, ONNX, PT2, PREDICT = "model.shrunk.safetensors", "model.onnx", "model.pt2", "predict.py"
+SIGNATURE = "signature.json"
 Shrink = Annotated[bool, "remove dead channels"]
 
 
@@ -161,14 +163,16 @@ def dense_pt2(model: Model) -> dict[str, bytes]:
 def pt2(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     """`model.pt2`: a `torch.export` program, without dead channels; for torch without the network's code.
 
-    It takes any number of images. Open trusted files only: `torch.export.load` may unpickle.
+    It takes any number of images. Its extra file `signature.json` has the class names and the preprocessing. Open
+    trusted files only: `torch.export.load` may unpickle.
     """
     file = io.BytesIO()
+    extra = {} if model.signature is None else {SIGNATURE: json.dumps(card_fields(model.signature), sort_keys=True)}
     with _recorded(model, shrink, "torch.export does not record it") as (network, positional, named, shapes):
         program = torch.export.export(network, positional, named, dynamic_shapes=shapes)
         for node in program.graph.nodes:  # source files and lines of this machine are no part of a model
             node.meta.pop("stack_trace", None)
-        torch.export.save(program, file)
+        torch.export.save(program, file, extra_files=extra)
     return {PT2: file.getvalue()}
 
 
