@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from autosparse.packaged import __version__
 
 if TYPE_CHECKING:
+    from autosparse.api.export import export as export
     from autosparse.api.load import load as load
     from autosparse.api.masks import Masks as Masks
     from autosparse.api.plan import Plan as Plan
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from autosparse.store import Store as Store
 
 __all__ = [
-    "AutosparseError", "AutosparseWarning", "Masks", "Plan", "Report", "Spec", "Store", "__version__", "load",
-    "load_spec", "plan", "prune", "run", "score",
+    "AutosparseError", "AutosparseWarning", "Masks", "Plan", "Report", "Spec", "Store", "__version__", "export",
+    "load", "load_spec", "plan", "prune", "run", "score",
 ]  # fmt: skip
 
 _HOMES = {
-    "autosparse.api": ("Masks", "Plan", "Report", "load", "plan", "prune", "run", "score"),
+    "autosparse.api": ("Masks", "Plan", "Report", "export", "load", "plan", "prune", "run", "score"),
     "autosparse.errors": ("AutosparseError", "AutosparseWarning"),
     "autosparse.spec": ("Spec", "load_spec"),
     "autosparse.store": ("Store",),

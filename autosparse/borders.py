@@ -12,6 +12,7 @@ from pathlib import Path
 from autosparse.errors import AutosparseError, FitError, MissingExtra, Terminated, UsageError
 from autosparse.text import quoted
 
+_DEEPEST = 20  # causes of an error
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _EXHAUSTED = re.compile(
     "DefaultCPUAllocator|can't allocate memory|Cannot allocate memory|not enough memory|Unable to allocate|"
@@ -34,6 +35,25 @@ def border(refuse: Callable[[BaseException], BaseException]) -> Iterator[None]:
         if (refused := refuse(error)) is error:
             raise
         raise refused from error
+
+
+def refusal(problem: str) -> Callable[[BaseException], BaseException]:
+    """Return a function for `border`: errors become a ValueError that `problem` begins, or a FitError.
+
+    torch's exporters wrap the errors of a network, with their causes.
+    """
+
+    def refuse(error: BaseException) -> BaseException:
+        cause: BaseException | None = error
+        for _ in range(_DEEPEST):
+            if is_out_of_memory(cause):
+                assert cause is not None
+                return out_of_memory("exporting the network", cause)
+            cause = cause and (cause.__cause__ or cause.__context__)
+        inside = error.__cause__ if type(error).__module__.startswith("torch.onnx") else None
+        return ValueError(f"{problem}: {first_line(inside or error) or type(error).__name__}")
+
+    return refuse
 
 
 @contextmanager

@@ -29,7 +29,8 @@ def preprocess(file: str | BinaryIO) -> "numpy.typing.NDArray[numpy.float32]":
         picture = Image.fromarray((numpy.asarray(picture) >> 8).astype("uint8"))  # Pillow would clip at 255
     if "transparency" in picture.info:
         picture = picture.convert("RGBA")
-    picture = ImageOps.fit(picture.convert(images["channels"]), images["size"][::-1], Image.Resampling.BILINEAR)
+    interpolation = Image.Resampling[images["interpolation"].upper()]
+    picture = ImageOps.fit(picture.convert(images["channels"]), images["size"][::-1], interpolation)
     pixels = numpy.asarray(picture, "float32").reshape(*images["size"], -1) / images["max_value"]
     normalized = (pixels - numpy.float32(images["mean"])) / numpy.float32(images["std"])
     return numpy.asarray(normalized.transpose(2, 0, 1)[None])

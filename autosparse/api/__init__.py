@@ -1,5 +1,7 @@
-"""Python API: plans, runs and reports; one-call pruning, masks that stay zero, and loading of exported models."""
+"""Python API: plans, runs and reports; one-call pruning, masks that stay zero, export and loading of models."""
 
+from autosparse.api.export import export
+from autosparse.api.exported import Exported
 from autosparse.api.load import OpenedModel, load, read_emitted
 from autosparse.api.masks import Masks
 from autosparse.api.plan import Plan, plan
@@ -10,6 +12,6 @@ from autosparse.api.run import run
 from autosparse.api.selftest import self_test
 
 __all__ = [
-    "Masks", "OpenedModel", "Plan", "Records", "Report", "load", "plan", "prune", "read_emitted", "run", "score",
-    "self_test",
+    "Exported", "Masks", "OpenedModel", "Plan", "Records", "Report", "export", "load", "plan", "prune", "read_emitted",
+    "run", "score", "self_test",
 ]  # fmt: skip

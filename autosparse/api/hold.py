@@ -166,7 +166,7 @@ def copy_of(model: torch.nn.Module) -> torch.nn.Module:
             duplicate = copy.deepcopy(model)
     except Exception as error:  # any error of the modules inside
         raise UsageError(
-            f"the model cannot be copied, and scoring never touches the original: {in_short(error)}",
+            f"the model cannot be copied, and autosparse never changes the original: {in_short(error)}",
             "remove from its modules what `copy.deepcopy` refuses",
         ) from error
     for module in [*duplicate.modules()]:

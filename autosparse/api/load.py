@@ -16,7 +16,7 @@ from threading import get_ident
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le, Len
-from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError, model_validator
 
 from autosparse.api.hold import unwrap
 from autosparse.backends import available_memory
@@ -92,6 +92,7 @@ class _Layer(_Part):
 
 class _Accuracy(_Part):
     test_accuracy: float | None = None
+    example_accuracy: float | None = None
     layers: list[_Layer] = []
 
 
@@ -112,7 +113,8 @@ class Card(_Part):
     Attributes:
         format: Name of the format.
         files: File name -> sha256 and size in bytes.
-        network: Factory, image shape and number of classes of the network.
+        network: Factory, image shape and number of classes of the network; None for a network without a factory.
+        network_class: Class of a network without a factory.
         method: Name of the method that made the masks.
         sparsity: Requested fraction of removed weights.
         seed: Seed of the initialization.
@@ -124,7 +126,8 @@ class Card(_Part):
 
     format: str
     files: Mapping[str, _File]
-    network: _Network
+    network: _Network | None = None
+    network_class: str | None = None
     method: str | None = None
     sparsity: float | None = None
     seed: int | None = None
@@ -132,6 +135,17 @@ class Card(_Part):
     classes: list[str] = []
     images: _Images | None = None
     provenance: Mapping[str, _Origin] = {}
+
+    @model_validator(mode="after")
+    def _check_network(self) -> Card:
+        if self.network is None and self.network_class is None:
+            raise ValueError("it does not say `network`")
+        return self
+
+    @property
+    def network_name(self) -> str:
+        """Factory or class of the network."""
+        return self.network.model.name if self.network else str(self.network_class)
 
 
 def load(path: str | Path, model: torch.nn.Module | None = None) -> torch.nn.Module:
@@ -277,14 +291,13 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
     if opened.card is None:
         raise UsageError(f"{opened.path} does not say which network it is", "load it into one: `load(path, model)`")
     about = opened.card.network
+    if about is None:
+        raise _foreign(opened)
     name, options, classes = about.model.name, about.model.options, about.classes
     shape = about.shape[0], about.shape[1], about.shape[2]
     entry = models.find(name)
     if entry is not None and entry.facts.get("user_code"):
-        raise UsageError(
-            f"the network of {opened.path} is user code, `{name}`, which loading never imports",
-            "build it and load into it: `load(path, model)`",
-        )
+        raise _foreign(opened)
     try:
         if entry is None:
             raise ValueError(f"it names a network `{name}`, which this autosparse does not have")
@@ -314,6 +327,14 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
     except Exception as error:  # options of anyone, for networks of any library
         _check_machine(opened.path, error)
         raise DamagedFile(f"{opened.path} is damaged: {CARD}: {_reason(error)}") from error
+
+
+def _foreign(opened: OpenedModel) -> UsageError:
+    assert opened.card is not None
+    return UsageError(
+        f"the network of {opened.path} is user code, `{opened.card.network_name}`, which loading never imports",
+        "build it and load into it: `load(path, model)`",
+    )
 
 
 def _check_machine(path: Path, error: Exception) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -46,6 +46,7 @@ from autosparse.steps.scorer import make_scorer, read_scorer, read_state
 # For schedules that train: a default for any network; a spec sets a suitable value.
 _RECIPE = Recipe(optimizer="adamw", lr=1e-3, precision="float32")
 
+AnySection = TypeVar("AnySection", bound=Section)
 Loss = Callable[[Any, Any], "torch.Tensor"]
 
 
@@ -134,7 +135,7 @@ def prune(
     about = read_scorer(scorer) if request.method.needs_scorer else None
     if about is not None:
         request = request.model_copy(update={"method": filled(request.method, selection_of(about))})
-    with _isolated(plain, request.seed):
+    with isolated(plain, request.seed):
         evidence = _gather(plain, batches, loss, request, scorer, prunable, exclude)
         if sentence := left_out(evidence.model):
             evidence.note(sentence)
@@ -213,7 +214,7 @@ def score(
     request = _request({"criterion": {"name": criterion, **options}}, 0.0, seed)
     scorer = DEFAULT if scorer is None else scorer
     plain = unwrap(model)
-    with _isolated(plain, request.seed):
+    with isolated(plain, request.seed):
         evidence = _gather(plain, batches, loss, request, scorer, prunable, exclude)
         scores = _function(request.method.criterion)(evidence)
     weights = named_parameters(plain)
@@ -222,12 +223,7 @@ def score(
 
 def _request(method: Any, sparsity: Any, seed: Any) -> _Request:
     named = {"name": "own", **method} if isinstance(method, Mapping) else method
-    given = plain_values({"method": named, "sparsity": sparsity, "seed": seed})
-    try:
-        request = _Request.model_validate(given, strict=True)
-    except ValidationError as error:
-        problem = explain(error.errors(include_url=False), Document(given, {(): Mark("autosparse")}))[0]
-        raise UsageError(problem.message, problem.hint) from None
+    request = validated(_Request, {"method": named, "sparsity": sparsity, "seed": seed})
     if isinstance(request.method.horizon, str):
         raise UsageError(
             f"a horizon of {request.method.horizon} is a share of a training that only a spec describes",
@@ -295,8 +291,16 @@ def _placed(scores: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def _isolated(plain: torch.nn.Module, seed: int) -> Iterator[None]:
-    """Seed the generators with `seed`, with default gradients, precision and fitting threads; then restore all."""
+def isolated(plain: torch.nn.Module, seed: int) -> Iterator[None]:
+    """Seed all generators, with default gradients, precision and fitting threads; restore everything afterwards.
+
+    Args:
+        plain: Unwrapped network, whose device counts.
+        seed: Seed of the generators.
+
+    Yields:
+        Nothing.
+    """
     kind = next((parameter.device.type for parameter in plain.parameters()), "cpu")
     with (
         fitting_threads(),
@@ -307,3 +311,24 @@ def _isolated(plain: torch.nn.Module, seed: int) -> Iterator[None]:
         torch.autocast("cpu" if kind in ("mps", "meta") else kind, enabled=False),
     ):
         yield
+
+
+def validated(section: type[AnySection], arguments: Mapping[str, Any]) -> AnySection:
+    """Return arguments as a section of a spec.
+
+    Args:
+        section: Class of the section.
+        arguments: Value of each field, as a program writes it.
+
+    Returns:
+        The section.
+
+    Raises:
+        UsageError: If a value is invalid; the message is that of a spec.
+    """
+    given = plain_values(arguments)
+    try:
+        return section.model_validate(given, strict=True)
+    except ValidationError as error:
+        problem = explain(error.errors(include_url=False), Document(given, {(): Mark("autosparse")}))[0]
+        raise UsageError(problem.message, problem.hint) from None

@@ -13,6 +13,15 @@ import typer
 from autosparse.api import OpenedModel, read_emitted
 from autosparse.cli import options
 from autosparse.cli.app import app, exit_on_interrupt, fit_loaded, say, show_json
+from autosparse.cli.checkpoint import (
+    Checkpoint,
+    CheckpointRequest,
+    ClassesOf,
+    MasksOf,
+    ModelOf,
+    ShapeOf,
+    export_checkpoint,
+)
 from autosparse.cli.help import OUTPUT, Command, examples
 from autosparse.cli.options import option
 from autosparse.console.models import show_inspected, show_verified
@@ -34,11 +43,17 @@ from autosparse.steps.study import Trial, export_study, study_url
 from autosparse.store import Store, open_index
 
 _MODELS = "Models"
+_OF_RUNS = ("RUN", "--method", "--budget", "--seed", "--study", "--force")
 _FORMAT_HELP = "A format, or {name: compact, values: float16}; repeatable."
 
 
 @app.command(
-    cls=Command, epilog=examples("export --format onnx", "export digits-1 --format compact --budget 0.95 --out models")
+    cls=Command,
+    epilog=examples(
+        "export --format onnx",
+        "export digits-1 --format compact --budget 0.95 --out models",
+        "export --checkpoint trained.pt --model digits --format onnx --out served",
+    ),
 )
 def export(
     run: Annotated[str | None, options.runs_argument("Run folder or name; without one, the latest run.")] = None,
@@ -58,10 +73,21 @@ def export(
         Path | None, option(OUTPUT, "Write the run's study to a new SQLite file instead.", metavar="FILE")
     ] = None,
     force: Annotated[bool, option(_MODELS, "Export and measure again even if cached.")] = False,
+    checkpoint: Checkpoint = None,
+    model: ModelOf = None,
+    masks: MasksOf = None,
+    shape: ShapeOf = None,
+    classes: ClassesOf = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Export models of a run in any format, or with `--study` its trials for optuna-dashboard."""
+    """Export models of a run or a checkpoint in any format, or with `--study` a run's trials for optuna-dashboard."""
+    request = CheckpointRequest(checkpoint, model, masks, shape, classes, quiet, json_)
+    if request.is_given:
+        others = dict(zip(_OF_RUNS, (run, method, budget, seed, study, force), strict=True))
+        request.check(others, out)
+        export_checkpoint(request, out or Path(), _formats(format))
+        return
     chosen = find_run(run)
     if study is not None:
         if given := "--format" if format else "--method" if method else "--out" if out else None:
@@ -70,9 +96,7 @@ def export(
         return
     if out is not None and not (is_vacant(out) or (force and out.is_dir())):
         raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
-    formats = [value for text in format or ["safetensors"] for value in parse_list(text, f"--format {text}")]
-    if unknown := [name for name in formats if isinstance(name, str) and name not in exporters]:
-        raise UsageError(f"there is no format `{unknown[0]}`", exporters.suggest(unknown[0]))
+    formats = _formats(format)
     store = Store.default()
     loaded = _spec_of(chosen, formats, method, budget or [], seed)
     fitted = fit_loaded(loaded, store, open_index(store), quiet=quiet, timed=False)
@@ -100,6 +124,13 @@ def inspect(
         show_json({"schema_version": 1, **description})
     else:
         show_inspected(description)
+
+
+def _formats(given: Sequence[str] | None) -> list[Any]:
+    formats = [value for text in given or ["safetensors"] for value in parse_list(text, f"--format {text}")]
+    if unknown := [name for name in formats if isinstance(name, str) and name not in exporters]:
+        raise UsageError(f"there is no format `{unknown[0]}`", exporters.suggest(unknown[0]))
+    return formats
 
 
 def _spec_of(
@@ -196,11 +227,12 @@ def _describe(opened: OpenedModel) -> dict[str, Any]:
         "format": opened.format,
         "bytes": opened.bytes,
         "tensors": len(model.state),
-        "network": card.network.model.name if card else None,
+        "network": card.network_name if card else None,
         "method": card.method if card else None,
         "sparsity": card.sparsity if card else None,
         "seed": card.seed if card else None,
         "test_accuracy": card.accuracy.test_accuracy if card else None,
+        "example_accuracy": card.accuracy.example_accuracy if card else None,
         "classes": card.classes if card else [],
         "images": card.images.model_dump() if card and card.images else None,
         "training": training.key if training else None,

@@ -24,6 +24,12 @@ def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (tuple(inputs), {}) if isinstance(inputs, tuple | list) else ((inputs,), {})
 
 
+def call(network: Callable[..., Any], inputs: Inputs) -> Any:
+    """Return the outputs of a network."""
+    positional, named = arguments(inputs)
+    return network(*positional, **named)
+
+
 def leaves(value: Any) -> Iterator[Any]:
     """Yield the leaves of nested tuples, lists and mappings, in order."""
     if isinstance(value, tuple | list | Mapping):
@@ -80,6 +86,29 @@ def cut(batch: Any, begin: int, end: int) -> tuple[Any, Any]:
         return ExampleList(batch[0][begin:end]), batch[1][begin:end]
     inputs, labels = (map_tensors(lambda tensor: tensor[begin:end], part) for part in batch)
     return inputs, labels
+
+
+def resized(inputs: Inputs, examples: int) -> Inputs:
+    """Return inputs that can be cut with another number of examples: the first ones, repeated as often as needed."""
+
+    def repeated(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor[torch.arange(examples, device=tensor.device) % len(tensor)]
+
+    made: Inputs = map_tensors(repeated, inputs)
+    return made
+
+
+def noise_like(inputs: Inputs) -> Inputs:
+    """Return inputs with the same normal noise in every call in place of floats; other tensors stay unchanged."""
+    random = torch.Generator("cpu").manual_seed(0)
+
+    def noise(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        return torch.randn(tensor.shape, generator=random, device="cpu").to(tensor)
+
+    noisy: Inputs = map_tensors(noise, inputs)
+    return noisy
 
 
 def in_parts(batches: Iterable[Any], parts: int) -> list[Any]:

@@ -253,7 +253,7 @@ def _positions(model: torch.nn.Module, names: dict[int, str], example: Inputs) -
                 positions[names[weight]] += count
 
     arguments_, named_arguments = arguments(example)
-    with ExitStack() as hooks, in_mode(model, training=False), torch.no_grad(), _without_fast_path():
+    with ExitStack() as hooks, in_mode(model, training=False), torch.no_grad(), without_fast_path():
         for module in model.modules():
             if id(module) in homes:
                 hooks.enter_context(module.register_forward_hook(note, with_kwargs=True))
@@ -266,8 +266,11 @@ _FAST_PATH = Lock()
 
 
 @contextmanager
-def _without_fast_path() -> Iterator[None]:
-    # The fast path of transformer layers calls none of the modules inside. The switch is global to all threads.
+def without_fast_path() -> Iterator[None]:
+    """Turn off the fast path of transformer layers, which calls none of their modules and zeroes padded positions.
+
+    The switch is global: other threads wait.
+    """
     with _FAST_PATH:
         before = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)

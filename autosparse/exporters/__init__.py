@@ -4,6 +4,7 @@ from autosparse.exporters import compact, dense, shrunk, sparse
 from autosparse.exporters._base import (
     BATCHES,
     EAGER,
+    Function,
     Model,
     Runtime,
     bytes_of,
@@ -17,6 +18,6 @@ from autosparse.exporters.latency import Patience, Quartiles, Speed, measure_spe
 from autosparse.exporters.signature import Preprocessing, Signature, card_fields
 
 __all__ = [
-    "BATCHES", "EAGER", "Model", "Patience", "Preprocessing", "Quartiles", "Runtime", "Signature", "Speed",
+    "BATCHES", "EAGER", "Function", "Model", "Patience", "Preprocessing", "Quartiles", "Runtime", "Signature", "Speed",
     "bytes_of", "card_fields", "exporters", "fit", "measure_speed", "most_numbers", "open_model", "runtime_of",
 ]  # fmt: skip

@@ -6,18 +6,21 @@ autosparse that it needs; `gain`, why it may be no faster; `others`, whether it 
 `builds`, the cost of its creation in builds of the network. `read` returns the model from the same files, and `fit`
 loads it into a network where loading a state is not enough; `read` raises ValueError for bytes that are no such model.
 A format for another program has instead `run`, which returns a function of images, and `opener`, that program.
-`runtime` is the `Runtime` of its models: without one, PyTorch eager mode.
+`runtime` is the `Runtime` of its models: without one, PyTorch eager mode. Functions of images take any inputs of the
+network, and return its outputs.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
+from autosparse.core.inputs import Inputs, resized
 from autosparse.exporters.signature import Signature
+from autosparse.lazy_torch import torch
 from autosparse.registry import Registry
 
-if TYPE_CHECKING:
-    from autosparse.lazy_torch import torch
+Function: TypeAlias = Callable[[Inputs], Any]
+"""Model or network as a function of its inputs."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Model:
         signature: Facts for a server; None for a model that is only measured.
         config: Fields of the hub's `config.json` by which the network's library builds it.
         about: Content of a card: pruning, training, measurements, and the results of other seeds and controls.
+        inputs: Inputs of a network that takes anything else than images of `shape`.
         memo: Intermediate results that the formats of one network share.
     """
 
@@ -44,7 +48,19 @@ class Model:
     signature: Signature | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
+    inputs: "Inputs | None" = None
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def example(self, examples: int) -> Inputs:
+        """Return inputs of the network.
+
+        Args:
+            examples: Size of the batch.
+
+        Returns:
+            Examples of `inputs`, repeated as often as needed; zeros for images.
+        """
+        return torch.zeros(examples, *self.shape) if self.inputs is None else resized(self.inputs, examples)
 
 
 @dataclass(frozen=True)
@@ -100,26 +116,26 @@ def bytes_of(format: str, sizes: Mapping[str, int]) -> int:
     return sum(sizes.get(name, 0) for name in exporters[format].facts["files"])
 
 
-def open_model(
-    format: str, files: Mapping[str, bytes], network: "torch.nn.Module"
-) -> "Callable[[torch.Tensor], torch.Tensor]":
+def open_model(format: str, files: Mapping[str, bytes], network: "torch.nn.Module | None") -> Function:
     """Return an emitted model as a function.
 
     Args:
         format: Name of the format.
         files: File name -> content.
-        network: Network of the pruned structure, freshly built.
+        network: Network of the pruned structure, freshly built; None for a format of another program.
 
     Returns:
-        Function from normalized images, float `[images, channels, height, width]`, to logits `[images, classes]`.
+        Function of the network's inputs; for images, float `[images, channels, height, width]`, to logits
+        `[images, classes]`.
 
     Raises:
         ValueError: If the bytes are no model of this format.
     """
     facts: Mapping[str, Any] = exporters[format].facts
     if "run" in facts:
-        run: Callable[[torch.Tensor], torch.Tensor] = facts["run"](files)
+        run: Function = facts["run"](files)
         return run
+    assert network is not None
     return fit(format, facts["read"](files), network)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from string import Template
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 import yaml
 
 from autosparse.exporters._base import Model, exporters
-from autosparse.exporters.signature import Signature, hub_config, hub_preprocessor
+from autosparse.exporters.signature import Signature, TensorSpec, hub_config, hub_preprocessor
 from autosparse.packaged import template
 from autosparse.store import dump_tensors, load_tensors
 from autosparse.text import listed, literal, markdown, table
@@ -28,6 +29,7 @@ network = autosparse.load("path/of/this/folder")
 network.load_state_dict(safetensors.torch.load_file("model.safetensors"))"""
 _TIMM = """import timm
 
+# After an upload, `hf-hub:USER/NAME` in place of `local-dir:FOLDER`:
 network = timm.create_model("local-dir:path/of/this/folder", pretrained=True)"""
 
 
@@ -74,6 +76,8 @@ def _configs(model: Model) -> dict[str, bytes]:
 
 def _card(model: Model, license: str) -> str:
     about = model.about
+    if "network" not in about:  # of any training loop
+        return _network_card(model, license)
     network, accuracy = about["network"], about["accuracy"]
     data = about["options"]["data"]["identity"]
     named = str(data.get("name", "own data"))
@@ -96,10 +100,45 @@ def _card(model: Model, license: str) -> str:
         data=_options(data),
         mask=_options(about["options"].get("mask", {})),
         training=_options(about["options"]["train"]),
-        environment=", ".join(f"{name} {markdown(value)}" for name, value in sorted(about["environment"].items())),
+        environment=_environment(about),
         steps=table(("step", "key"), [(role, f"`{key}`") for role, key in sorted(about["keys"].items())]),
     )
     return text.rstrip() + "\n"
+
+
+def _network_card(model: Model, license: str) -> str:
+    about, accuracy = model.about, model.about["accuracy"]
+    name = about["network_class"].rpartition(".")[2]
+    metadata = {
+        **({"license": license} if license else {}),
+        "library_name": "autosparse",
+        **({"pipeline_tag": about["task"]} if "task" in about else {}),
+        "tags": ["pruning", "sparsity", "pytorch"],
+    }
+    measured = accuracy.get("example_accuracy")
+    sides = [(tensor.name, tensor.dtype, " x ".join(map(str, tensor.shape))) for tensor in _tensors(model.signature)]
+    text = Template(template("network_card.md")).substitute(
+        metadata=yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True).strip(),
+        network=literal(name),
+        sparsity=f"{about['sparsity']:.4g}",
+        kept=f"{accuracy['kept']:,}",
+        total=f"{accuracy['total']:,}",
+        accuracy="" if measured is None else f"Accuracy on {accuracy['examples']:,} examples: {measured:.2f} %.",
+        tensors=table(("input or output", "type", "shape"), [(f"`{literal(one)}`", *rest) for one, *rest in sides]),
+        preprocessing=_preprocessing(model.signature) if model.signature and model.signature.images else "",
+        classes=_classes(model.signature) if model.signature and model.signature.classes else "",
+        layers=table(("layer", "weights", "kept"), _layers(accuracy["layers"])),
+        environment=_environment(about),
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
+
+
+def _tensors(signature: Signature | None) -> Sequence[TensorSpec]:
+    return (*signature.inputs, *signature.outputs) if signature else ()
+
+
+def _environment(about: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {markdown(value)}" for name, value in sorted(about["environment"].items()))
 
 
 def _preprocessing(signature: Signature | None) -> str:
@@ -107,7 +146,7 @@ def _preprocessing(signature: Signature | None) -> str:
         return "The preprocessing of its images is not recorded."
     images = signature.images
     height, width = images.size
-    fit = f"scale its shorter side, crop its center to {height} x {width} pixels (bilinear, as `PIL.ImageOps.fit`)"
+    fit = f"scale and crop it to {height} x {width} pixels by `PIL.ImageOps.fit` ({images.interpolation})"
     colours = f"convert it to `{images.channels}`, {fit}, and " if signature.takes_pictures else ""
     return (
         f"To prepare an image, {colours}compute `(pixels / {images.max_value} - mean) / std` channel by channel, with "

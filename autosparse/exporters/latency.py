@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 from annotated_types import Gt, Lt
 
 from autosparse.backends import runnable_others
+from autosparse.core.inputs import Inputs
+from autosparse.exporters._base import Function
 from autosparse.lazy_torch import numpy, torch
-
-Function: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
 SPREAD = 0.15
 """Interquartile range of a stable ratio, relative to its median, at most"""
@@ -88,7 +88,7 @@ class Patience:
 
 
 def measure_speed(
-    emitted: Function, dense: Function | None, eager: Function, images: torch.Tensor, *, patience: Patience
+    emitted: Function, dense: Function | None, eager: Function, images: Inputs, *, patience: Patience
 ) -> Speed:
     """Time an emitted model, the dense network in its runtime, and the dense network in PyTorch eager mode.
 
@@ -96,7 +96,7 @@ def measure_speed(
         emitted: Emitted model.
         dense: Dense network in the same runtime; `eager` itself for PyTorch eager mode, None if it does not open.
         eager: Dense network in PyTorch eager mode.
-        images: One batch, float `[images, channels, height, width]`.
+        images: One batch of inputs, such as float `[images, channels, height, width]`.
         patience: Time for repeated measurements.
 
     Returns:
@@ -157,7 +157,7 @@ def _ratios(above: Sequence[float], below: Sequence[float]) -> list[float]:
     return [one / other for one, other in zip(above, below, strict=True)]
 
 
-def _timings(sides: Mapping[str, Function], images: torch.Tensor, load: _Load) -> dict[str, list[float]]:
+def _timings(sides: Mapping[str, Function], images: Inputs, load: _Load) -> dict[str, list[float]]:
     # Each timing is the mean of several calls, after one that brings the model back into the caches.
     with torch.no_grad():
         usual = {side: _warm_up(model, images) for side, model in sides.items()}
@@ -176,7 +176,7 @@ def _timings(sides: Mapping[str, Function], images: torch.Tensor, load: _Load) -
     return timings
 
 
-def _prepare(model: Function, images: torch.Tensor, usual: float, *, settle: bool) -> None:
+def _prepare(model: Function, images: Inputs, usual: float, *, settle: bool) -> None:
     # Bring a model's memory into the caches, and its threads onto the cores; several runtimes have threads of each.
     several = torch.get_num_threads() > 1
     if several and settle:
@@ -198,7 +198,7 @@ def _settle() -> None:
             return
 
 
-def _warm_up(model: Function, images: torch.Tensor) -> float:
+def _warm_up(model: Function, images: Inputs) -> float:
     # The first call allocates and compiles; the fastest of the others estimates the rest.
     begin, fastest = time.perf_counter(), math.inf
     model(images)
@@ -209,7 +209,7 @@ def _warm_up(model: Function, images: torch.Tensor) -> float:
     return fastest
 
 
-def _timed(model: Function, images: torch.Tensor, calls: int) -> float:
+def _timed(model: Function, images: Inputs, calls: int) -> float:
     begin = time.perf_counter()
     for _ in range(calls):
         model(images)

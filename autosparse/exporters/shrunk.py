@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator, Mapping
+import json
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from autosparse.borders import first_line, optional
+from autosparse.borders import border, optional, refusal
 from autosparse.core.graph.shrink import resize
 from autosparse.core.graph.shrink import shrink as without_dead
+from autosparse.core.inputs import Inputs, arguments, call, map_tensors, tensors_in
 from autosparse.core.weights import load_state, state_of
-from autosparse.exporters._base import Model, Runtime, exporters
-from autosparse.exporters.signature import BATCH, INPUT, OUTPUT, Signature, onnx_metadata
+from autosparse.exporters._base import Function, Model, Runtime, exporters
+from autosparse.exporters.signature import BATCH, INPUT, OUTPUT, Signature, card_fields, onnx_metadata
+from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
 from autosparse.packaged import template
 from autosparse.store import dump_tensors, load_tensors
 
 STATE, ONNX, PT2, PREDICT = "model.shrunk.safetensors", "model.onnx", "model.pt2", "predict.py"
+SIGNATURE = "signature.json"
 Shrink = Annotated[bool, "remove dead channels"]
 
 
@@ -28,7 +33,7 @@ def smaller(model: Model, *, shrink: bool = True) -> torch.nn.Module:
     if not shrink:
         return network
     if "smaller" not in model.memo:
-        model.memo["smaller"] = without_dead(network, torch.zeros(2, *model.shape))
+        model.memo["smaller"] = without_dead(network, model.example(2))
     return resize(network, model.memo["smaller"])
 
 
@@ -52,7 +57,7 @@ def shrunk(model: Model) -> dict[str, bytes]:
     return {STATE: dump_tensors(state_of(smaller(model)))}
 
 
-def run_onnx(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tensor]:
+def run_onnx(files: Mapping[str, bytes]) -> Function:
     """Return the model in onnxruntime, on a CPU, with torch's thread count. Raises ValueError for bad bytes."""
     with _importing():
         import onnxruntime
@@ -63,7 +68,14 @@ def run_onnx(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tenso
         session = onnxruntime.InferenceSession(files[ONNX], options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime creates its error classes dynamically
         raise ValueError(f"onnxruntime does not open it: {error}") from error
-    return lambda images: torch.from_numpy(session.run([OUTPUT], {INPUT: images.contiguous().numpy()})[0])
+    names = [one.name for one in session.get_inputs()]
+
+    def run(inputs: Inputs) -> Any:
+        fed = zip(names, tensors_in(inputs), strict=True)
+        outputs = session.run(None, {name: tensor.contiguous().numpy() for name, tensor in fed})
+        return torch.from_numpy(outputs[0]) if len(outputs) == 1 else tuple(map(torch.from_numpy, outputs))
+
+    return run
 
 
 def dense_onnx(model: Model) -> dict[str, bytes]:
@@ -89,19 +101,21 @@ def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     """
     with _importing():
         import onnxscript  # noqa: F401
+    signature = model.signature
     nowhere = io.StringIO()  # torch.onnx prints progress to stdout, which is for results
     with (
-        _recorded(model, shrink, "torch.onnx does not export it") as (network, images, shapes),
+        _recorded(model, shrink, "torch.onnx does not export it") as (network, positional, named, shapes),
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
     ):
         program = torch.onnx.export(
             network,
-            images,
+            positional,
+            kwargs=named,
             dynamo=True,
             dynamic_shapes=shapes,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
+            input_names=[one.name for one in signature.inputs] if signature else [INPUT],
+            output_names=[one.name for one in signature.outputs] if signature else [OUTPUT],
             external_data=False,
             verbose=False,
         )
@@ -110,7 +124,7 @@ def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     graph = proto.graph
     for holder in (proto, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
         del holder.metadata_props[:]  # source files and lines of this machine are no part of a model
-    return onnx_files(proto, model.signature)
+    return onnx_files(proto, signature)
 
 
 def onnx_files(proto: Any, signature: Signature | None) -> dict[str, bytes]:
@@ -123,13 +137,13 @@ def onnx_files(proto: Any, signature: Signature | None) -> dict[str, bytes]:
     return {ONNX: proto.SerializeToString(deterministic=True), **predict}
 
 
-def run_pt2(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tensor]:
+def run_pt2(files: Mapping[str, bytes]) -> Function:
     """Return the model in torch: only for trusted files. Raises ValueError for bytes that are none."""
     try:
         module = torch.export.load(io.BytesIO(files[PT2])).module()
     except Exception as error:  # any error of torch's loader
         raise ValueError(f"torch.export does not open it: {error}") from error
-    return lambda images: module(images)  # an exported module has only the mode in which it was recorded
+    return lambda inputs: call(module, inputs)  # an exported module has only the mode in which it was recorded
 
 
 def dense_pt2(model: Model) -> dict[str, bytes]:
@@ -149,25 +163,42 @@ def dense_pt2(model: Model) -> dict[str, bytes]:
 def pt2(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     """`model.pt2`: a `torch.export` program, without dead channels; for torch without the network's code.
 
-    It takes any number of images. Open trusted files only: `torch.export.load` may unpickle.
+    It takes any number of images. Its extra file `signature.json` has the class names and the preprocessing. Open
+    trusted files only: `torch.export.load` may unpickle.
     """
     file = io.BytesIO()
-    with _recorded(model, shrink, "torch.export does not record it") as (network, images, shapes):
-        program = torch.export.export(network, images, dynamic_shapes=shapes)
+    extra = {} if model.signature is None else {SIGNATURE: json.dumps(card_fields(model.signature), sort_keys=True)}
+    with _recorded(model, shrink, "torch.export does not record it") as (network, positional, named, shapes):
+        program = torch.export.export(network, positional, named, dynamic_shapes=shapes)
         for node in program.graph.nodes:  # source files and lines of this machine are no part of a model
             node.meta.pop("stack_trace", None)
-        torch.export.save(program, file)
+        torch.export.save(program, file, extra_files=extra)
     return {PT2: file.getvalue()}
 
 
 @contextlib.contextmanager
-def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.nn.Module, Any, Any]]:
-    # A network, two images, and a free batch dimension; any error of the network's code becomes a ValueError.
-    network = smaller(model, shrink=shrink)
-    try:
-        yield network, (torch.zeros(2, *model.shape),), ({0: torch.export.Dim(BATCH)},)
-    except Exception as error:
-        raise ValueError(f"{problem}: {first_line(error)}") from error
+def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.nn.Module, Any, Any, Any]]:
+    # A network, inputs of two examples, and their free dimensions; any error of the network's code is a ValueError.
+    network, inputs = smaller(model, shrink=shrink), model.example(2)
+    with border(refusal(problem)), printing_to_stderr():
+        if model.inputs is not None:
+            _return_plain(network, inputs)
+        free = torch.export.ShapesCollection()
+        batch = torch.export.Dim(BATCH)
+        for tensor in tensors_in(inputs):
+            free[tensor] = {0: batch}
+        positional, named = arguments(inputs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch.onnx names dimensions after the first of equal ones
+            yield network, positional, named, free.dynamic_shapes(network, positional, named)
+
+
+def _return_plain(network: torch.nn.Module, inputs: Inputs) -> None:
+    # Programs return dictionaries in place of classes of other libraries, which whoever opens them may not have.
+    with torch.no_grad():
+        outputs = call(network, inputs)
+    if not isinstance(outputs, torch.Tensor) and type(outputs) not in (tuple, list, dict):
+        network.register_forward_hook(lambda _, given, outputs: map_tensors(lambda tensor: tensor, outputs))
 
 
 def _importing() -> contextlib.AbstractContextManager[None]:

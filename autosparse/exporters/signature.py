@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 
 Channels = Literal["RGB", "L"]
 """Colour or grey, as a mode of Pillow."""
+Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+"""Filters of Pillow, in the order of their numbers."""
 _CHANNELS: dict[int, Channels] = {3: "RGB", 1: "L"}
-_BILINEAR = 2  # `PIL.Image.Resampling.BILINEAR`, and `resample` in image processors of Hugging Face
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Preprocessing:
         mean: Mean of the training images' `pixels / max_value`, by channel.
         std: Standard deviation of the same, by channel.
         resize: Rule that sets the scale: the shorter side of the picture fills the input.
-        interpolation: Filter of the resize, after Pillow.
+        interpolation: Filter of Pillow for the resize.
         crop: Part of the longer side that remains.
         max_value: Pixel value that scales to 1.
     """
@@ -41,9 +42,9 @@ class Preprocessing:
     channels: Channels | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    resize: str = "shorter_side"
-    interpolation: str = "bilinear"
-    crop: str = "center"
+    resize: Literal["shorter_side"] = "shorter_side"
+    interpolation: Interpolation = "bilinear"
+    crop: Literal["center"] = "center"
     max_value: int = 255
 
     @classmethod
@@ -91,14 +92,14 @@ class Signature:
         inputs: Input tensors.
         outputs: Output tensors.
         images: Preprocessing of a picture; None if unknown.
-        task: Name of the task, as on the Hugging Face hub.
+        task: Name of the task, as on the Hugging Face hub; None if unknown.
     """
 
     classes: tuple[str, ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     images: Preprocessing | None = None
-    task: str = "image-classification"
+    task: str | None = "image-classification"
 
     @classmethod
     def of(
@@ -206,7 +207,7 @@ def hub_preprocessor(signature: Signature) -> dict[str, Any] | None:
         "do_convert_rgb": True,
         "do_resize": True,
         "size": {"shortest_edge": side},
-        "resample": _BILINEAR,
+        "resample": get_args(Interpolation).index(images.interpolation),
         "do_center_crop": True,
         "crop_size": {"height": side, "width": side},
         "do_rescale": True,

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from autosparse.core.graph.shrink import fuse, like_fused, resize
+from autosparse.core.inputs import map_tensors, noise_like, resized
 from autosparse.core.sparse.inference import DENSE, SPARSE, apply_ways, choose_ways
 from autosparse.core.torch_compat.memory_layout import takes_channels_last
 from autosparse.core.weights import state_of
@@ -36,7 +37,7 @@ def fit(model: Model, network: torch.nn.Module) -> torch.nn.Module:
 
 def dense(model: Model) -> dict[str, bytes]:
     """Write a network as `sparse` does, with normalizations folded, and dense kernels for every layer."""
-    network = fuse(smaller(model, shrink=False), torch.zeros(2, *model.shape))
+    network = fuse(smaller(model, shrink=False), model.example(2))
     return {FILE: dump_tensors(state_of(network)), WAYS: canonical({}).encode()}
 
 
@@ -56,17 +57,20 @@ def sparse(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     for many, or stay dense, whichever was faster on the emitting machine; normalizations are folded into the layers
     before them. As small as `compact`.
     """
-    example = torch.zeros(2, *model.shape)
+    example = model.example(2)
     network = fuse(smaller(model, shrink=shrink), example)
     layout = torch.channels_last if takes_channels_last(network, example) else torch.contiguous_format
     network = network.to(memory_format=layout)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(max(BATCHES), *model.shape, generator=generator).to(memory_format=layout)
-    choices = choose_ways(network, [images[:count] for count in BATCHES])
+    batch = map_tensors(lambda tensor: _laid(tensor, layout), noise_like(model.example(max(BATCHES))))
+    choices = choose_ways(network, [resized(batch, count) for count in BATCHES])
     state = {name: tensor.contiguous() for name, tensor in state_of(network).items()}
     masks = {name: tensor != 0 for name, tensor in state.items() if name in model.masks}
     (data,) = compact.compact(Model(state, masks)).values()
     return {FILE: data, WAYS: canonical(choices).encode()}
+
+
+def _laid(tensor: torch.Tensor, layout: torch.memory_format) -> torch.Tensor:
+    return tensor.to(memory_format=layout) if tensor.ndim == 4 else tensor
 
 
 def _is_choice(ways: Any) -> bool:

@@ -1,8 +1,9 @@
 """Verification of emitted models in a fresh process: `python -m autosparse.steps.verify_export`, JSON requests.
 
 It builds the network, reads the model's files as any user's process would, writes its outputs for test images, and
-times it next to the dense network. One such process serves all emissions of its parent process, with which it ends:
-imports, test images and dense networks are loaded once.
+times it next to the dense network. For a network that no process can build, it opens formats that need none, and writes
+their outputs for given inputs. One such process serves all exports of its parent process, with which it ends: imports,
+test images and dense networks are loaded once.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -24,8 +25,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from autosparse.backends import Placement
-from autosparse.borders import in_short
+from autosparse.borders import in_short, is_out_of_memory, out_of_memory
 from autosparse.core.images import Images
+from autosparse.core.inputs import Inputs, tensors_in
 from autosparse.core.torch_compat.memory_layout import lay_out
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import state_of
@@ -33,6 +35,7 @@ from autosparse.errors import StepError
 from autosparse.exporters import (
     BATCHES,
     EAGER,
+    Function,
     Model,
     Patience,
     Speed,
@@ -41,13 +44,12 @@ from autosparse.exporters import (
     open_model,
     runtime_of,
 )
-from autosparse.exporters.latency import Function
 from autosparse.lazy_torch import default_environment, torch
 from autosparse.models import build_model
 from autosparse.steps.context import load_images
 from autosparse.store import Artifact, canonical, dump_tensors, load_tensors
 
-OUTPUTS, DENSE = "outputs.safetensors", "dense"
+INPUTS, OUTPUTS, DENSE = "inputs.pt", "outputs.safetensors", "dense"
 
 
 @dataclass(frozen=True)
@@ -85,15 +87,36 @@ def reload(
             dense.mkdir()
             for name, content in _write_dense(format, network).items():
                 (dense / name).write_bytes(content)
-        answer = _ask(process.pipe, json.dumps(request))
+        outputs, answer = _outputs(process, request)
     finally:
         shutil.rmtree(dense, ignore_errors=True)
+    process.opened.add(key)
+    return outputs["outputs"], _speeds().validate_python(answer["speeds"])
+
+
+def outputs_elsewhere(folder: Path, format: str, batches: Sequence[Inputs]) -> list[list[torch.Tensor]]:
+    """Return the tensors that the model in `folder` returns for each batch, in another process, without its network.
+
+    Raises ValueError if the model does not open or run, and StepError if the process ends.
+    """
+    torch.save([*batches], folder / INPUTS)
+    try:
+        outputs, answer = _outputs(running(), {"folder": str(folder.absolute()), "format": format, "inputs": INPUTS})
+    finally:
+        (folder / INPUTS).unlink()
+    return [[outputs[f"{index}.{part}"] for part in range(parts)] for index, parts in enumerate(answer["parts"])]
+
+
+def _outputs(process: _Process, request: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    answer = _ask(process.pipe, json.dumps(request))
+    if answer.get("memory"):
+        raise out_of_memory("opening an exported model", MemoryError(answer["error"]))
     if "error" in answer:
         raise ValueError(f"it does not open in another process: {answer['error']}")
-    process.opened.add(key)
-    outputs = load_tensors((folder / OUTPUTS).read_bytes())["outputs"]
-    (folder / OUTPUTS).unlink()
-    return outputs, _speeds().validate_python(answer["speeds"])
+    file = Path(request["folder"]) / OUTPUTS
+    outputs = load_tensors(file.read_bytes())
+    file.unlink()
+    return outputs, answer
 
 
 def running() -> _Process:
@@ -134,6 +157,9 @@ def _ask(process: subprocess.Popen[str], request: str) -> dict[str, Any]:
             f"the process that checks emitted models ended with code {process.wait()}, perhaps for lack of memory",
             "run the same command again, or with fewer workers: `--set target.workers=1`",
         ) from None
+    except BaseException:  # Ctrl-C, in a notebook too: the next request must not read this answer
+        _end(process)
+        raise
     return answer
 
 
@@ -184,7 +210,9 @@ class _Verifier:
         self._patience = Patience()
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the model's outputs to its folder; return its speed for every batch size."""
+        """Write the model's outputs to its folder; return its speed for every batch size, if it has a network."""
+        if "inputs" in request:
+            return _write_outputs(Path(request["folder"]), request["format"], request["inputs"])
         torch.set_num_threads(request["threads"])
         images = self._load(request["data"], stream=request["stream"])
         folder, format, about = Path(request["folder"]), request["format"], request["network"]
@@ -229,6 +257,16 @@ class _Verifier:
         return self._dense[runtime]
 
 
+def _write_outputs(folder: Path, format: str, inputs: str) -> dict[str, Any]:
+    model = open_model(format, _read(folder, format), None)
+    batches = torch.load(folder / inputs, weights_only=True)
+    with torch.no_grad():
+        outputs = [[*tensors_in(model(batch))] for batch in batches]
+    named = {f"{index}.{part}": tensor for index, parts in enumerate(outputs) for part, tensor in enumerate(parts)}
+    (folder / OUTPUTS).write_bytes(dump_tensors(named))
+    return {"parts": [*map(len, outputs)]}
+
+
 def main() -> None:
     """Answer requests until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the run decides
@@ -240,7 +278,7 @@ def main() -> None:
             try:
                 answer = verifier.answer(json.loads(line))
             except BaseException as error:  # any error of a network's code
-                answer = {"error": in_short(error)}
+                answer = {"error": in_short(error), "memory": is_out_of_memory(error)}
             answers.write(json.dumps(answer) + "\n")
             answers.flush()
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from autosparse.borders import border, expand, in_short, is_out_of_memory, optional
+from autosparse.borders import border, expand, in_short, is_out_of_memory, optional, refusal
 from autosparse.errors import (
+    FitError,
     InternalError,
     MissingExtra,
     OwnCodeError,
@@ -182,3 +183,19 @@ def test_a_bug_in_a_step_is_no_failure_of_the_step(
 
     assert (step.name, kind.exit_code) == (caught.value.step, caught.value.exit_code)
     assert f"step `{step.name}` failed: " in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(KeyError("x"), ValueError), (SystemExit(3), ValueError), (MemoryError(), FitError)],
+)
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_lack_of_memory_is_no_property_of_a_network(
+    error: BaseException, expected: type[Exception], wrapped: bool
+) -> None:
+    """torch's exporters wrap the errors of a network: the cause decides."""
+    raised = RuntimeError("failed to export") if wrapped else error
+    raised.__cause__ = error if wrapped else None
+
+    with pytest.raises(expected), border(refusal("torch.onnx does not export it")):
+        raise raised

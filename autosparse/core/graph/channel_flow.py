@@ -7,10 +7,14 @@ normalization's) form one *unit*: they stay together.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from autosparse.borders import border, refusal
+from autosparse.core.inputs import Inputs, arguments
+from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
 
 # Elementwise functions: a call on a constant computes their constant output.
@@ -97,16 +101,15 @@ class ChannelFlow:
             self.fixed.update(value.units.tolist())
 
 
-def find_channels(network: torch.nn.Module, example: torch.Tensor, *, through_views: bool = True) -> ChannelFlow:
+def find_channels(network: torch.nn.Module, example: Inputs, *, through_views: bool = True) -> ChannelFlow:
     """Read a network in evaluation mode, `example` being a batch of inputs.
 
     Operations without a rule here keep every channel of their inputs and outputs. So do reshapes without
     `through_views`: code may hard-code sizes. Raises ValueError for a network that `torch.export` cannot record.
     """
-    try:
-        recorded = torch.export.export(network, (example,)).run_decompositions({})
-    except Exception as error:  # any error in the network's code
-        raise ValueError(f"torch.export does not record it: {str(error).strip().partition(chr(10))[0]}") from error
+    with border(refusal("torch.export does not record it")), printing_to_stderr(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of attributes that the network's code sets, such as an LSTM's
+        recorded = torch.export.export(network, *arguments(example)).run_decompositions({})
     return _Walk(network, recorded, _RESHAPES if through_views else ()).walk()
 
 

@@ -4,33 +4,47 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
+from autosparse.borders import is_out_of_memory
 from autosparse.core.graph.channel_flow import ChannelFlow, Reader, find_channels, kept_units
+from autosparse.core.inputs import Inputs, call, noise_like, tensors_in
 from autosparse.core.weights import Tensors, load_state, state_of
 from autosparse.lazy_torch import torch
 
 CLOSE = 1e-4
 
 
-def shrink(network: torch.nn.Module, example: torch.Tensor) -> Tensors:
+def shrink(network: torch.nn.Module, example: Inputs) -> Tensors:
     """Return the state of `network`, in evaluation mode, without dead channels, for `resize`.
 
     A channel is dead if it is constant for every input, or if no layer on a path to the output reads it. Its readers
     absorb a nonzero constant in their bias, or in the weights of one channel. A trial checks that outputs stay equal up
     to rounding. Raises ValueError for a network that cannot be read, or that does not run with smaller layers.
     """
-    images = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
+    inputs = noise_like(example)
     for through_views in (True, False):
         state = _without_dead(network, find_channels(network, example, through_views=through_views))
         try:
             with torch.no_grad():
-                expected, outputs = network(images), resize(network, state)(images)
-        except RuntimeError:  # its code hard-codes sizes
+                expected, outputs = call(network, inputs), call(resize(network, state), inputs)
+        except Exception as error:  # its code hard-codes sizes
+            if is_out_of_memory(error):
+                raise
             continue
-        if expected.shape == outputs.shape and are_close(expected, outputs):
+        if same_outputs(expected, outputs):
             return state
     raise ValueError("it does not run, or gives something else, with smaller layers")
+
+
+def same_outputs(expected: Any, actual: Any) -> bool:
+    """Return whether the tensors of two outputs are equal up to rounding."""
+    pairs = [*zip_longest(tensors_in(expected), tensors_in(actual))]
+    return bool(pairs) and all(
+        one is not None and other is not None and one.shape == other.shape and are_close(one, other)
+        for one, other in pairs
+    )
 
 
 def are_close(expected: torch.Tensor, actual: torch.Tensor) -> bool:
@@ -53,7 +67,7 @@ def _without_dead(network: torch.nn.Module, flow: ChannelFlow) -> Tensors:
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
-def fuse(network: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
+def fuse(network: torch.nn.Module, example: Inputs) -> torch.nn.Module:
     """Return a copy of `network`, for inference, with its normalizations fused into the layers before them.
 
     Outputs stay equal up to rounding. Raises ValueError for a network that cannot be read.

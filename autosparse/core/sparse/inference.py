@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from autosparse.core.inputs import Inputs, call, examples_in
 from autosparse.lazy_torch import torch
 
 if TYPE_CHECKING:
@@ -19,20 +20,20 @@ _REPEATS, _MOMENT = 7, 0.3  # runs per way, and their limit in seconds
 _processor_time = time.thread_time if os.name == "posix" else time.perf_counter  # elsewhere its grain is too coarse
 
 
-def choose_ways(network: torch.nn.Module, batches: Sequence[torch.Tensor]) -> dict[str, dict[str, str]]:
+def choose_ways(network: torch.nn.Module, batches: Sequence[Inputs]) -> dict[str, dict[str, str]]:
     """Measure the faster way for each layer of a network in evaluation mode, on this machine with torch's threads.
 
     `batches` are inputs, each of another batch size. Layers that are dense throughout are left out.
     """
     inputs: dict[str, dict[str, torch.Tensor]] = {name: {} for name, module in network.named_modules() if _can(module)}
-    for images in batches:
-        for name, seen in _inputs(network, images, inputs).items():
-            inputs[name][str(len(images))] = seen
+    for batch in batches:
+        for name, seen in _inputs(network, batch, inputs).items():
+            inputs[name][str(examples_in(batch))] = seen
     modules = dict(network.named_modules())
     choices: dict[str, dict[str, str]] = {}
-    for name, batch in inputs.items():
-        dense, sparse = modules[name], _sparse(modules[name], dict.fromkeys(batch, SPARSE))
-        ways = {count: _faster(dense, sparse, given) for count, given in batch.items()}
+    for name, by_count in inputs.items():
+        dense, sparse = modules[name], _sparse(modules[name], dict.fromkeys(by_count, SPARSE))
+        ways = {count: _faster(dense, sparse, given) for count, given in by_count.items()}
         if SPARSE in ways.values():
             choices[name] = ways
     return choices
@@ -68,7 +69,7 @@ def _can(module: torch.nn.Module) -> bool:
     )
 
 
-def _inputs(network: torch.nn.Module, images: torch.Tensor, names: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def _inputs(network: torch.nn.Module, batch: Inputs, names: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     seen: dict[str, torch.Tensor] = {}
     with ExitStack() as hooks, torch.no_grad():
         for name in names:
@@ -76,7 +77,7 @@ def _inputs(network: torch.nn.Module, images: torch.Tensor, names: Mapping[str, 
             hooks.enter_context(
                 module.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0].detach()}))
             )
-        network(images)
+        call(network, batch)
     return seen
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from autosparse.core.images import Images
-from autosparse.core.inputs import Inputs, map_tensors, tensors_in
+from autosparse.core.inputs import Inputs, map_tensors, noise_like, tensors_in
 from autosparse.core.torch_compat.functional_call import with_state
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import Tensors
@@ -38,15 +38,7 @@ def takes_channels_last(model: torch.nn.Module, example: Inputs) -> bool:
     Code such as `x.view(-1, 400)` after a convolution needs the default layout. Tested in evaluation mode on noise of
     the example's shapes. Raises OwnCodeError for a network that does not run in the default layout either.
     """
-    device = next((tensor.device for tensor in tensors_in(example)), torch.device("cpu"))
-    random = torch.Generator("cpu").manual_seed(0)
-
-    def noise(tensor: torch.Tensor) -> torch.Tensor:
-        if not tensor.is_floating_point():
-            return tensor
-        return torch.randn(tensor.shape, generator=random, device="cpu").to(device)
-
-    inputs = map_tensors(noise, example)
+    inputs = noise_like(example)
     expected = _outputs(model, inputs, torch.contiguous_format)
     try:
         actual = _outputs(model, inputs, torch.channels_last)

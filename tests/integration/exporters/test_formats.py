@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,8 @@ from autosparse.exporters import (
     EAGER,
     Model,
     Patience,
+    Signature,
+    card_fields,
     exporters,
     measure_speed,
     open_model,
@@ -114,6 +119,16 @@ def test_no_file_tells_where_it_was_made() -> None:
     data = b"".join(part for entry in exporters for part in entry.function(model).values())
 
     assert str(Path(autosparse.__file__).parent).encode() not in data
+
+
+def test_a_program_of_torch_holds_its_signature() -> None:
+    """As an extra file, the same in equal models; the file opens in torch as any other."""
+    model = replace(pruned("mlp", (1, 8, 8)), signature=Signature.of((1, 8, 8), 10, [*"abcdefghij"]))
+    files, extra = exporters["pt2"].function(model), {"signature.json": ""}
+    torch.export.load(io.BytesIO(files["model.pt2"]), extra_files=extra)
+
+    assert card_fields(model.signature or Signature((), (), ())) == json.loads(extra["signature.json"])
+    assert files == exporters["pt2"].function(model)
 
 
 @pytest.mark.parametrize("format", [entry.name for entry in exporters if not entry.facts["exact"]])

@@ -36,16 +36,6 @@ def signature(channels: int, size: tuple[int, int] = (SIZE, SIZE)) -> Signature:
     return Signature.of(shape, 2, ["no", "yes"], Preprocessing.of(shape, MEAN[:channels], STD[:channels]))
 
 
-def imported(folder: Path) -> Any:
-    """Import `predict.py` of a folder."""
-    found = importlib.util.spec_from_file_location("predict", folder / "predict.py")
-    assert found is not None
-    assert found.loader is not None
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
-
 def program(channels: int) -> onnx.ModelProto:
     """An ONNX model that returns its input."""
     sides: list[str | int | None] = ["batch", channels, SIZE, SIZE]
@@ -54,16 +44,22 @@ def program(channels: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+def imported(folder: Path, about: Signature, channels: int) -> Any:
+    """Import `predict.py`, written to a folder with a model that has a signature."""
+    for name, data in onnx_files(program(channels), about).items():
+        (folder / name).write_bytes(data)
+    spec = importlib.util.spec_from_file_location("predict", folder / "predict.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
 def scripts(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Any]:
     """Number of channels -> imported `predict.py`, next to a model with nothing to compute."""
-    modules = {}
-    for channels in (1, 3):
-        folder = tmp_path_factory.mktemp("model")
-        for name, data in onnx_files(program(channels), signature(channels)).items():
-            (folder / name).write_bytes(data)
-        modules[channels] = imported(folder)
-    return modules
+    return {n: imported(tmp_path_factory.mktemp("model"), signature(n), n) for n in (1, 3)}
 
 
 def noise(*shape: int, kind: str = "uint8") -> numpy.ndarray[Any, Any]:
@@ -117,6 +113,14 @@ PICTURES: dict[str, Callable[[], bytes]] = {
 }
 
 
+def normalized(pixels: numpy.ndarray[Any, Any], about: Signature) -> numpy.ndarray[Any, Any]:
+    """The input of a network for one image of the `data` step, `[height, width, channels]`."""
+    images = about.images
+    assert images is not None
+    stored = Images(torch.empty(0), torch.empty(0), torch.tensor(images.mean), torch.tensor(images.std))
+    return stored.normalize(torch.from_numpy(pixels[None].copy())).numpy()
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", PICTURES)
@@ -124,14 +128,21 @@ def test_pixels_are_those_that_the_data_step_stores(scripts: dict[int, Any], kin
     """Bit for bit after normalization: any mode, orientation, depth and size."""
     data = PICTURES[kind]()
     _, pixels = decoded(kind, data, channels, SIZE)
-    about = signature(channels).images
-    assert about is not None
-    stored = Images(torch.empty(0), torch.empty(0), torch.tensor(about.mean), torch.tensor(about.std))
 
     result = scripts[channels].preprocess(io.BytesIO(data))
 
     assert ("float32", (1, channels, SIZE, SIZE)) == (result.dtype, result.shape)
-    assert numpy.array_equal(stored.normalize(torch.from_numpy(pixels[None].copy())).numpy(), result)
+    assert numpy.array_equal(normalized(pixels, signature(channels)), result)
+
+
+def test_sets_without_a_size_keep_their_shape(tmp_path: Path) -> None:
+    """Height and width are not mixed up; pictures of another size, which no such set has, are fitted to it."""
+    about = signature(3, (8, 20))
+    script = imported(tmp_path, about, 3)
+    _, pixels = decoded("wide", saved("RGB", width=20, height=8), 3, None)
+
+    assert numpy.array_equal(normalized(pixels, about), script.preprocess(io.BytesIO(saved("RGB", width=20, height=8))))
+    assert (1, 3, 8, 20) == script.preprocess(io.BytesIO(saved("RGB"))).shape
 
 
 def test_labels_and_probabilities_are_those_of_the_pipeline(tmp_path: Path) -> None:
@@ -174,4 +185,5 @@ def test_labels_and_probabilities_are_those_of_the_pipeline(tmp_path: Path) -> N
 @pytest.mark.parametrize("about", [None, Signature.of((2, 4, 4), 10), signature(2)])
 def test_a_model_of_unknown_or_odd_images_has_no_predict(about: Signature | None) -> None:
     """No picture file has two channels, and an exported network may come without its preprocessing."""
+    assert onnx_files(program(2), about) == onnx_files(program(2), about)
     assert ["model.onnx"] == [*onnx_files(program(2), about)]

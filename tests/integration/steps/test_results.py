@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -472,6 +473,35 @@ def test_masks_of_another_network_are_damaged(tmp_path: Path) -> None:
 
     with pytest.raises(DamagedArtifact, match="not the weights of the network"):
         masks_of({"a": MASK.float()}, MaskResult.read(artifact))
+
+
+@pytest.mark.parametrize(
+    ("texts", "odd"),
+    [
+        ((), True),
+        (("README.md",), False),
+        (("README.md", "config.json"), False),
+        (("README.md", "predict.py"), True),
+    ],
+)
+def test_an_emitted_model_has_the_files_of_its_format(texts: tuple[str, ...], odd: bool, tmp_path: Path) -> None:
+    """All required ones, which its size counts, and of others those that the format may add."""
+    one = SAMPLES["emit"]
+    measured: Any = one.result
+
+    def write(draft: Draft) -> None:
+        size = MODEL_BYTES + len(b"text") * ("README.md" in texts)
+        replace(measured, bytes=size).write(draft, **one.tensors)
+        for name in texts:
+            draft.write(name, b"text")
+        about = {name: file for name, file in draft.files.items() if name != "measured.json"}
+        draft.write("card.json", json.dumps({"files": about}).encode())
+
+    about = {"created": "today", "options": {"format": "hub"}, "version": operations["emit"].version}
+    result = read_emission(Store(tmp_path).publish("emit", KEY, write, lambda: about))
+
+    with pytest.raises(DamagedArtifact, match="not those of the format") if odd else nullcontext():
+        result.check_contents()
 
 
 def test_labels_beyond_the_classes_are_damaged(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from autosparse.core.inputs import arguments, examples_in, map_tensors, tensors_in
+from autosparse.core.inputs import arguments, examples_in, map_tensors, noise_like, resized, tensors_in
 
 A, B = torch.ones(3, 2), torch.zeros(4)
 
@@ -46,3 +46,25 @@ def test_replacing_keeps_the_nest() -> None:
 def test_examples_by_hand(inputs: Any, expected: int) -> None:
     """The first dimension of the first tensor counts the examples."""
     assert expected == examples_in(inputs)
+
+
+def test_batches_of_another_size() -> None:
+    """The first examples, repeated as often as needed; other values stay."""
+    inputs: Any = {"x": torch.tensor([1, 2, 3]), "flag": True}
+
+    fewer, more = (dict[str, Any](resized(inputs, count)) for count in (2, 5))
+
+    assert ([1, 2], [1, 2, 3, 1, 2]) == (fewer["x"].tolist(), more["x"].tolist())
+    assert more["flag"] is True
+
+
+def test_noise_is_the_same_wherever_it_is_asked_for() -> None:
+    """Under any default device, in the type of the input; tokens are no noise."""
+    inputs: Any = (torch.zeros(2, 3, dtype=torch.float64), torch.ones(2, dtype=torch.long))
+    here: Any = noise_like(inputs)
+    with torch.device("meta"):
+        there: Any = noise_like(inputs)
+
+    for one, other in zip(here, there, strict=True):
+        assert torch.equal(one, other)
+    assert (torch.float64, [1, 1]) == (here[0].dtype, here[1].tolist())

@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autosparse.exporters import Model, Preprocessing, Signature, exporters
+from autosparse.core.graph.shrink import same_outputs
+from autosparse.exporters import Model, Preprocessing, Signature, exporters, fit
 from autosparse.exporters.compact import FILE, compact, read
 from autosparse.exporters.dense import hub
 from autosparse.models import build_model
@@ -97,7 +98,7 @@ def test_a_model_card_tells_how_good_it_is_and_how_it_was_made() -> None:
     assert "| control learned.shuffle | 88.00 | 1 |" in text
     assert "| `a.weight` | 200 | 3 (1.5 %) |" in text
     assert "mean `0.5, 0.5, 0.5` and std `0.25, 0.25, 0.25`" in text
-    assert "convert it to `RGB`, scale its shorter side, crop its center to 4 x 4 pixels" in text
+    assert "convert it to `RGB`, scale and crop it to 4 x 4 pixels by `PIL.ImageOps.fit` (bilinear)" in text
     assert "logits of 2 classes, in this order: `no`, `yes`." in text
     assert "$" not in text
     assert ("mit", "image-classification") == (head["license"], head["pipeline_tag"])
@@ -196,3 +197,31 @@ def test_what_is_no_compact_model_is_refused(changed: dict[str, torch.Tensor | N
     """With a sentence, before anything of the size that is claimed is made."""
     with pytest.raises(ValueError, match=text):
         read(stored(**changed))
+
+
+class TwoInputs(torch.nn.Module):
+    """Token ids and features, with two outputs; half of the hidden channels are dead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.features = torch.nn.Embedding(20, 8), torch.nn.Linear(5, 8)
+        self.hidden, self.head = torch.nn.Linear(8, 6), torch.nn.Linear(6, 3)
+
+    def forward(self, tokens: torch.Tensor, *, features: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the logits, and the mean of the embeddings."""
+        mean = self.words(tokens).mean(dim=1)
+        return {"logits": self.head(torch.relu(self.hidden(mean + self.features(features)))), "mean": mean}
+
+
+def test_a_network_of_several_inputs_has_no_dead_channels() -> None:
+    """Channels are read through any inputs and outputs."""
+    network = TwoInputs().eval()
+    with torch.no_grad():
+        network.hidden.weight[3:], network.hidden.bias[3:] = 0, -1
+    inputs = {"tokens": torch.randint(0, 20, (4, 7)), "features": torch.randn(4, 5)}
+    model = Model(network.state_dict(), {}, TwoInputs, inputs=inputs)
+    smaller = fit("shrunk", exporters["shrunk"].facts["read"](exporters["shrunk"].function(model)), TwoInputs())
+
+    assert (3, 8) == smaller.get_parameter("hidden.weight").shape
+    assert same_outputs(network(**inputs), smaller(**inputs))
+    assert not same_outputs(network(**inputs), {"logits": torch.zeros(4, 3)})
