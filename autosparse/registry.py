@@ -14,7 +14,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Generic, TypeVar, overload
 
@@ -109,6 +109,12 @@ class Option:
     @property
     def is_path(self) -> bool:
         return any(isinstance(item, FilePath) for item in self.metadata)
+
+    @property
+    def mapping(self) -> Callable[..., Any] | None:
+        """Dataclass whose fields a spec may write as a mapping in place of a plain value."""
+        members = typing.get_args(typing.get_args(self.annotation)[0]) if self.metadata else ()
+        return next((one for one in members if isinstance(one, type) and is_dataclass(one)), None)
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -11,6 +12,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
@@ -41,10 +43,10 @@ def absolute(name: str, folder: Path) -> str:
 
 
 def sources(name: str) -> dict[str, str]:
-    """Return file -> sha256 of the module and its imports from the same folder, without running anything.
+    """Return file -> sha256 of the syntax tree, for the module and its imports from the same folder.
 
-    Names are relative to the root folder of imports. Computed imports are not detected. Raises UsageError for a missing
-    file.
+    Nothing runs. Comments and layout are not part of the tree. Names are relative to the root folder of imports.
+    Computed imports are not detected. Raises UsageError for a missing file, OwnCodeError for one that is not Python.
     """
     file, folder = _find(name)
     digests: dict[str, str] = {}
@@ -54,8 +56,12 @@ def sources(name: str) -> dict[str, str]:
         path = waiting.pop()
         key = path.relative_to(folder).as_posix()
         if key not in digests:
-            digests[key] = file_digest(path)
-            waiting += _imported(path, folder, name)
+            if path.suffix != ".py":  # compiled
+                digests[key] = file_digest(path)
+                continue
+            with _parsing(path, name):
+                digests[key], imports = _parsed(path.read_bytes())
+            waiting += _imported(imports, path, folder)
     return dict(sorted(digests.items()))
 
 
@@ -201,24 +207,80 @@ def _is_pythons(made: Callable[..., Any]) -> bool:
     return inspect.isbuiltin(made) or _is_standard(code.co_filename if code else getattr(module, "__file__", None))
 
 
-def _imported(path: Path, folder: Path, name: str) -> list[Path]:
-    # All files in `folder` that a module imports, at any level.
-    if path.suffix != ".py":  # compiled
-        return []
+@contextmanager
+def _parsing(path: Path, name: str) -> Iterator[None]:
     try:
-        tree = ast.parse(path.read_bytes(), str(path))
+        yield
     except (SyntaxError, ValueError) as error:  # ValueError: null characters
         where = f"{path}:{error.lineno}:{error.offset}" if isinstance(error, SyntaxError) else str(path)
         raise OwnCodeError(f"{where}: `{label(name)}` is not Python: {getattr(error, 'msg', error)}") from error
-    modules: set[tuple[str, ...]] = set()
+
+
+_Import = tuple[int, tuple[str, ...], tuple[str, ...]]
+
+
+@lru_cache(maxsize=256)
+def _parsed(code: bytes) -> tuple[str, tuple[_Import, ...]]:
+    # The digest of a module's syntax tree, and its imports: level, module and names. Each step asks for them again.
+    tree = ast.parse(code)
+    imports: list[_Import] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            modules |= {tuple(alias.name.split(".")) for alias in node.names}
+            imports += [(0, tuple(alias.name.split(".")), ()) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            here = path.parent.relative_to(folder).parts
-            above = here[: len(here) - node.level + 1] if node.level else ()
-            base = (*above, *(node.module.split(".") if node.module else ()))
-            modules |= {base, *((*base, alias.name) for alias in node.names)}
+            module = tuple(node.module.split(".")) if node.module else ()
+            imports.append((node.level, module, tuple(alias.name for alias in node.names)))
+    return _meaning(tree), tuple(imports)
+
+
+_SILENT = ("ctx", "kind", "type_comment", "type_ignores")  # fields of syntax trees without an effect
+
+
+def _meaning(tree: ast.AST) -> str:
+    # The sha256 of a syntax tree, the same in every release of Python: without empty fields, as releases add optional
+    # ones, and with the text of f-strings in one piece. A loop, as trees may be deeper than the stack.
+    hashed = hashlib.sha256()
+    waiting: list[Any] = [tree]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, ast.Constant):
+            value: Any = hex(item.value) if type(item.value) is int else item.value  # a decimal text has a largest size
+            text = f"{type(item.value).__name__} {value!r}"
+        elif isinstance(item, ast.AST):
+            fields = [(name, value) for name, value in _fields(item) if name not in _SILENT and value not in (None, [])]
+            waiting.append(")")
+            for name, value in reversed(fields):
+                waiting += [value, name]
+            text = f"{type(item).__name__}("
+        elif isinstance(item, list):
+            waiting += ["]", *reversed(item)]
+            text = f"{len(item)}["
+        else:  # an identifier or a small number
+            text = repr(item)
+        hashed.update(f"{text}\n".encode(errors="surrogatepass"))
+    return hashed.hexdigest()
+
+
+def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
+    if not isinstance(node, ast.JoinedStr):
+        yield from ast.iter_fields(node)
+        return
+    parts: list[ast.expr] = []
+    for part in node.values:
+        if isinstance(part, ast.Constant) and parts and isinstance(parts[-1], ast.Constant):
+            parts[-1] = ast.Constant(str(parts[-1].value) + str(part.value))
+        elif not isinstance(part, ast.Constant) or part.value:
+            parts.append(part)
+    yield "values", parts
+
+
+def _imported(imports: tuple[_Import, ...], path: Path, folder: Path) -> list[Path]:
+    # All files in `folder` that a module imports, at any level.
+    modules: set[tuple[str, ...]] = set()
+    for level, module, names in imports:
+        here = path.parent.relative_to(folder).parts
+        base = (*(here[: len(here) - level + 1] if level else ()), *module)
+        modules |= {base, *((*base, name) for name in names)}
     imported: list[Path] = []
     for parts in modules:
         for length in range(1, len(parts) + 1):  # importing a.b.c runs a and a.b first

@@ -2,7 +2,8 @@
 
 `input_shape` is (channels, height, width). Factories import network classes, so that naming a model does not import
 torch. A factory with a pattern (`torchvision:NAME`) takes the name first; `identify` gives its cache identity, and
-`config` its fields of the hub's `config.json`.
+`config` its fields of the hub's `config.json`; `trained` separates the trained weights of a library from the options of
+the network.
 
     @models.register
     def linear(shape, classes):
@@ -16,15 +17,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
 
 from autosparse.core.layer_kinds import declare_layers
-from autosparse.registry import Registry
+from autosparse.errors import UsageError
+from autosparse.models.trained import Shape as Shape
+from autosparse.models.trained import Weights
+from autosparse.registry import FilePath, Registry
 
 if TYPE_CHECKING:
     from autosparse.lazy_torch import torch
 
-Shape: TypeAlias = tuple[int, int, int]
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """Trained weights of a file, from which the network starts at every seed."""
+
+    file: Annotated[
+        str, FilePath(), "file of the network's state, `.safetensors`, `.pt` or `.pth`, known by its content"
+    ]
+    skip: Annotated[
+        tuple[str, ...], "names or patterns of tensors that keep their random initialization, such as `fc.*`"
+    ] = ()
+    sha256: Annotated[
+        Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None,
+        "sha256 of the file, by which machines without the file reuse results",
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +52,9 @@ class Start:
     """Options of every model."""
 
     initialization: Annotated[
-        Literal["default", "kaiming_normal", "kaiming_uniform", "orthogonal"],
-        "initialization of prunable weights: the network's default, or He initialization by fan-in",
+        Literal["default", "kaiming_normal", "kaiming_uniform", "orthogonal"] | Trained,
+        "initialization of prunable weights: the network's default, He initialization by fan-in, or trained weights: "
+        "`{file: weights.safetensors}`",
     ] = "default"
     prunable: Annotated[
         dict[str, Literal["linear", "transposed", "embedding"]] | None,
@@ -46,12 +67,43 @@ class Start:
 models: Registry[Callable[..., torch.nn.Module]] = Registry("model", "models", shared=Start)
 
 
+def split_start(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], Weights | None]:
+    """Split a model's options into those of its structure and the trained weights that it starts from.
+
+    Args:
+        name: Name in YAML.
+        options: Options of the model, as a spec has them.
+
+    Returns:
+        Options that build the network with random weights, and the trained weights, or None.
+
+    Raises:
+        UsageError: If the options name weights that do not exist, or two starts.
+
+    Examples:
+        >>> split_start("lenet", {"initialization": "orthogonal"})
+        ({'initialization': 'orthogonal'}, None)
+    """
+    structure, weights, start = dict(options), None, options.get("initialization", "default")
+    entry = models[name]
+    if separate := entry.facts.get("trained"):
+        given, shared = entry.apart(options)
+        given, weights = separate(name, given)
+        structure = {**given, **shared}
+    if weights is not None and start != "default":
+        written = "{file: ...}" if isinstance(start, Mapping) else start
+        raise UsageError(f"`initialization: {written}` and {weights.name} are two starts of one network", "write one")
+    if isinstance(start, Mapping):
+        structure["initialization"], weights = "default", Weights.of_file(start)
+    return structure, weights
+
+
 def build_model(name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> torch.nn.Module:
     """Build a network with fresh weights, drawn from torch's global generator.
 
     Args:
         name: Name in YAML, such as `resnet20` or `timm:vit_tiny_patch16_224`.
-        options: Options of the model, those of every model included.
+        options: Options of the structure, those of every model included: `split_start` separates trained weights.
         shape: Shape of one image: (channels, height, width).
         classes: Number of classes, the size of the output.
 
@@ -71,7 +123,7 @@ def build_model(name: str, options: Mapping[str, Any], shape: Shape, classes: in
     network = entry.function(shape, classes, **given)
     start = Start(**shared)
     declare_layers(network, start.prunable, start.exclude)
-    if start.initialization != "default":
+    if isinstance(start.initialization, str) and start.initialization != "default":
         from autosparse.models.networks import draw
 
         draw(network, start.initialization)
@@ -85,7 +137,7 @@ def identify_model(name: str, options: Mapping[str, Any], shape: Shape, classes:
 
     Args:
         name: Name in YAML.
-        options: Options of the model, those of every model included.
+        options: Options of the structure, those of every model included.
         shape: Shape of one image: (channels, height, width).
         classes: Number of classes.
 

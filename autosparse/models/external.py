@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 from importlib import metadata
 from typing import Any
 
-from autosparse.borders import border, in_short, is_out_of_memory, optional, out_of_memory
 from autosparse.errors import UsageError
 from autosparse.lazy_torch import torch
 from autosparse.models._base import Shape, models
 from autosparse.models.facts import fits, structure_of
-from autosparse.registry import suggestion
+from autosparse.models.libraries import (
+    building,
+    importing,
+    timm_named,
+    timm_weights,
+    torchvision_named,
+    torchvision_weights,
+)
 from autosparse.user_code import PATTERN, call, guarded, identity_of, label, load_factory
 
 _OF_WEIGHTS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
@@ -25,7 +30,7 @@ def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) ->
     try:
         version = metadata.version(name.partition(":")[0])
     except metadata.PackageNotFoundError as error:
-        with _importing(name):
+        with importing(name):
             raise error
     build = partial(models[name].function, shape, classes, **options)
     with fits(name, shape):
@@ -43,7 +48,7 @@ def _timm_config(
     std: Sequence[float],
 ) -> dict[str, Any]:
     # As timm's `save_for_hf` writes it: `timm.create_model("local-dir:FOLDER", pretrained=True)` reads it.
-    with _importing(name):
+    with importing(name):
         import timm
     wanted = name.removeprefix("timm:")
     published = timm.get_pretrained_cfg(wanted)
@@ -66,36 +71,35 @@ def _timm_config(
     }
 
 
-@models.register(name="timm:NAME", pattern=r"timm:[A-Za-z0-9_.]+", identify=_identify, config=_timm_config)
+@models.register(
+    name="timm:NAME",
+    pattern=r"timm:[A-Za-z0-9_.]+",
+    identify=_identify,
+    config=_timm_config,
+    trained=timm_weights,
+)
 def timm_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
     """Network of timm, such as `timm:resnet26`; options are its own (needs `autosparse[timm]`)."""
-    with _importing(name):
-        import timm
-    wanted = name.removeprefix("timm:")
-    if not timm.is_model(wanted):
-        raise _unknown(name, timm.list_models(), "timm.list_models()")
-    with _building(name, "timm's `create_model`"):
+    timm, wanted = timm_named(name)
+    with building(name, "timm's `create_model`"):
         made: torch.nn.Module = timm.create_model(
             wanted, pretrained=False, num_classes=classes, in_chans=shape[0], **options
         )
     return made
 
 
-@models.register(name="torchvision:NAME", pattern=r"torchvision:[A-Za-z0-9_]+", identify=_identify)
+@models.register(
+    name="torchvision:NAME", pattern=r"torchvision:[A-Za-z0-9_]+", identify=_identify, trained=torchvision_weights
+)
 def torchvision_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
     """Classification network of torchvision, such as `torchvision:vgg16_bn`; options are its own."""
-    with _importing(name):
-        import torchvision.models
-    wanted = name.removeprefix("torchvision:")
-    known = torchvision.models.list_models(module=torchvision.models)
-    if wanted not in known:
-        raise _unknown(name, known, "torchvision.models.list_models()")
+    torchvision, wanted = torchvision_named(name)
     if shape[0] != 3:
         raise UsageError(
             f"{name} takes images of 3 channels but the dataset's have {shape[0]}",
             "set `dataset.channels: 3` where the dataset has it, or take a network of autosparse",
         )
-    with _building(name, "torchvision's function"):
+    with building(name, "torchvision's function"):
         made: torch.nn.Module = torchvision.models.get_model(wanted, weights=None, num_classes=classes, **options)
     return made
 
@@ -113,24 +117,3 @@ def _identify_own(name: str, options: dict[str, Any], shape: Shape, classes: int
 def own_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
     """User code: `factory(input_shape, classes, **options)` in a file or `package.module` that returns an nn.Module."""
     return call(name, load_factory(name), shape, classes, **options)  # type: ignore[no-any-return]
-
-
-def _importing(name: str) -> AbstractContextManager[None]:
-    library = name.partition(":")[0]
-    return optional(library, purpose=name, install={"timm": "'autosparse[timm]'"}.get(library, library))
-
-
-def _building(name: str, taker: str) -> AbstractContextManager[None]:
-    def refuse(error: BaseException) -> BaseException:
-        if isinstance(error, NotImplementedError):  # no fault of the request: the "meta" device lacks an operation
-            return error
-        if is_out_of_memory(error):
-            return out_of_memory(name, error)
-        return UsageError(f"{name} cannot be built: {in_short(error)}", f"options are those of {taker}")
-
-    return border(refuse)
-
-
-def _unknown(name: str, known: Sequence[str], listing: str) -> UsageError:
-    library, _, wanted = name.partition(":")
-    return UsageError(f"{library} has no network {wanted!r}", suggestion(wanted, known) or f"`{listing}` lists them")

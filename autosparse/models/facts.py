@@ -20,6 +20,7 @@ from autosparse.errors import AutosparseError, FitError, UsageError
 from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
 from autosparse.models._base import Shape, build_model, models
+from autosparse.models.trained import Weights
 from autosparse.store import Store, digest
 from autosparse.user_code import label
 
@@ -244,6 +245,22 @@ def structure_of(
     structure = digest([[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in state.items()])
     store.remember(memory, structure)
     return structure
+
+
+def check_start(network: Network, weights: Weights) -> tuple[str, ...]:
+    """Load trained weights into a network, once for each content; return notes on the differences.
+
+    Raises UsageError for weights that do not fit the network.
+    """
+    planned = weights.identity
+    about = [network.identity, planned, weights.reader, network.shape, network.classes]
+    memory, store = f"start-{digest(about)}", Store.default()
+    if (known := store.recall(memory, tuple[str, ...])) is not None:
+        return known  # type: ignore[no-any-return]
+    with seeded(0), fits(label(network.name), network.shape), _within_memory(label(network.name)):
+        notes = weights.load(network.build(), planned, network.shape, network.classes)
+    store.note(memory, notes)
+    return notes
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from autosparse.datasets import Source, open_source
 from autosparse.errors import InvalidValue, OwnCodeError, UsageError
 from autosparse.models.facts import NetworkFacts
-from autosparse.planning.model import Step
+from autosparse.planning.model import PlannedStart, Step
 from autosparse.registry import OneOf, Option, Range
 from autosparse.spec import Pretrained, Spec
 from autosparse.spec.choices import Choice
@@ -24,6 +24,7 @@ class Builder:
     def __init__(self) -> None:
         self.steps: dict[str, Step] = {}
         self.sources: dict[str, Source] = {}
+        self.starts: dict[str, PlannedStart] = {}
         self._named: dict[str, str] = {}
         self._opened: dict[str, Source] = {}
 

@@ -12,7 +12,7 @@ from autosparse.core.training.loop import of_a_step, training_steps_of
 from autosparse.core.weights import keep_count
 from autosparse.datasets import Source
 from autosparse.errors import InvalidValue, UsageError
-from autosparse.models import identify_model
+from autosparse.models import identify_model, split_start
 from autosparse.planning.budgets import sparsity_for
 from autosparse.planning.builder import (
     Builder,
@@ -27,9 +27,11 @@ from autosparse.planning.builder import (
 from autosparse.planning.checks import controls_of, plan_checks
 from autosparse.planning.model import Cell, Plan, PlannedBudget
 from autosparse.planning.size import check_size
+from autosparse.planning.starts import check_sources, describe_starts, plan_start
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
 from autosparse.spec.learning import MOST_ROUNDS
+from autosparse.steps.init import START
 from autosparse.steps.label import EXAMPLES, IMAGES, ROUNDS
 from autosparse.steps.mask import takes_training
 from autosparse.steps.scorer import read_scorer
@@ -79,6 +81,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
             pretrained = read_scorer(spec.scorer.pretrained)
     spec = with_selections(spec, pretrained)
     scorer = _scorer(build, spec, pretrained, networks) if learned else None
+    check_sources(build, networks.values())
     budgets = _budgets(build, spec, networks[spec.seeds[0]])
     cells: list[Cell] = []
     for seed in spec.seeds:
@@ -107,7 +110,8 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     for cell, budget in zip(first, budgets, strict=True):
         _emit(build, spec, cell, budget, cells)
     checks = tuple(plan_checks(build, spec, cells, budgets))
-    return Plan(name, spec, build.steps, build.sources, tuple(cells), checks, horizons)
+    remarks = tuple(describe_starts(build, spec))
+    return Plan(name, spec, build.steps, build.sources, tuple(cells), checks, horizons, build.starts, remarks)
 
 
 def named_user_code(spec: Spec) -> tuple[str, ...]:
@@ -179,15 +183,23 @@ def _network(
     identity = {"identity": dict(source.identity)}
     data = build.add(name, "data", identity, {}, purpose, access={"dataset": access}, paths=paths)
     build.sources.setdefault(data, source)
-    keyed = model.keyed()
-    if source.known or model.entry.pattern is None:
-        with blame(paths["model"]):
-            keyed |= identify_model(model.name, model.options(), source.shape, source.classes)
+    with blame(paths["model"]):
+        structure, weights = split_start(model.name, model.options())
+        keyed = {**model.keyed(), "options": structure}
+        if source.known or model.entry.pattern is None:
+            keyed |= identify_model(model.name, structure, source.shape, source.classes)
+    reach = {"model": {"name": model.name, "options": structure}} if model.entry.pattern else {}
+    if weights is not None:
+        with blame(f"{paths['model']}.initialization"):
+            keyed[START] = weights.identity
+        reach[START] = {"name": model.name, "options": model.options()}
+        paths = {**paths, f"model.{START}": f"{paths['model']}.initialization"}
     options = {"model": keyed, "shape": list(source.shape), "classes": source.classes, "seed": seed}
     name = f"init/{model.short_name}/seed{seed}"
     suffix = f"/{digest(options)[:6]}" if name in build.steps else ""
-    reach = {"model": {"name": model.name, "options": model.options()}} if model.entry.pattern else {}
     start = build.add(f"{name}{suffix}", "init", options, {}, purpose, access=reach, paths=paths)
+    if weights is not None and start not in build.starts:
+        build.starts[start] = plan_start(build.steps[start], weights, known=source.known)
     return {"init": start, "data": data}
 
 

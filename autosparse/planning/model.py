@@ -9,9 +9,11 @@ from typing import Any
 
 from autosparse.datasets import Source
 from autosparse.models.facts import Network
+from autosparse.models.trained import Weights
 from autosparse.spec import Amount, Spec
 from autosparse.steps import operations
 from autosparse.steps._base import StepResult
+from autosparse.steps.init import START
 from autosparse.store import digest
 
 PURPOSES = {
@@ -57,7 +59,8 @@ class Step:
         """The network of an `init` step."""
         about = self.options
         reach = self.access.get("model", about["model"])
-        return Network(about["model"], reach["name"], reach["options"], tuple(about["shape"]), about["classes"])
+        structure = {name: value for name, value in about["model"].items() if name != START}
+        return Network(structure, reach["name"], reach["options"], tuple(about["shape"]), about["classes"])
 
     def gives(self, result: object) -> bool:
         """Return whether a class of results reads the step's artifact.
@@ -124,6 +127,18 @@ def strictest(budgets: Sequence[PlannedBudget]) -> PlannedBudget:
 
 
 @dataclass(frozen=True)
+class PlannedStart:
+    """Trained weights that a network starts from, and notes on their differences from the file."""
+
+    weights: Weights
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        content = self.weights.sha256
+        return f"{self.weights.name}, {f'sha256 {content[:12]}…' if content else 'missing'}"
+
+
+@dataclass(frozen=True)
 class Cell:
     """One network of the comparison: a method within a budget and a seed, and the names of its steps."""
 
@@ -152,6 +167,8 @@ class Plan:
         cells: Networks of the comparison.
         checks: Sanity checks.
         horizons: Names of the methods whose mask-training steps come from a horizon.
+        starts: Name of an `init` step -> trained weights of its network, if any.
+        remarks: Warnings about these weights.
     """
 
     name: str
@@ -161,6 +178,8 @@ class Plan:
     cells: tuple[Cell, ...] = ()
     checks: tuple[Check, ...] = ()
     horizons: frozenset[str] = frozenset()
+    starts: Mapping[str, PlannedStart] = field(default_factory=dict, repr=False)
+    remarks: tuple[str, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -169,8 +188,9 @@ class Plan:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings about files, folders and labels that its datasets leave out or renumber."""
-        return tuple(dict.fromkeys(warning for source in self.sources.values() for warning in source.warnings))
+        """Warnings about trained starts, and about what its datasets leave out or renumber."""
+        ignored = (warning for source in self.sources.values() for warning in source.warnings)
+        return tuple(dict.fromkeys([*self.remarks, *ignored]))
 
     def input_keys(self, step: Step) -> dict[str, str]:
         """Return the keys of a step's inputs.

@@ -113,9 +113,12 @@ def _made(
 
 
 def missing_data(plan: Plan, statuses: Mapping[str, Status]) -> list[tuple[str, str]]:
-    """Return missing data of the steps to run, each with a hint."""
-    sources = [plan.sources[name] for name in to_run(statuses) if name in plan.sources]
-    return [problem for source in sources if not source.fetches and (problem := source.missing())]
+    """Return missing data and missing trained weights of the steps to run, each with a hint."""
+    names = to_run(statuses)
+    sources = [plan.sources[name] for name in names if name in plan.sources]
+    data = [problem for source in sources if not source.fetches and (problem := source.missing())]
+    starts = [plan.starts[name].weights for name in names if name in plan.starts]
+    return [*data, *dict.fromkeys(problem for weights in starts if (problem := weights.missing))]
 
 
 def missing_libraries(plan: Plan, statuses: Mapping[str, Status]) -> list[tuple[str, str]]:

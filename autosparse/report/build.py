@@ -21,7 +21,7 @@ from autosparse.report.folder import write_folder
 from autosparse.report.mask_cost import describe_mask_costs
 from autosparse.report.provenance import describe_provenance
 from autosparse.report.sanity import describe_sanity
-from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, Report, Result, Verdict
+from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, Report, Result, Start, Verdict
 from autosparse.report.scorer import copy_scorer, describe_scorer
 from autosparse.report.significance import accuracy_interval, is_chance
 from autosparse.report.verdict import judge_results
@@ -74,6 +74,7 @@ def build_report(finished: Finished, outcome: Outcome, folder: Path | None = Non
         chance=finished.test.chance if results else None,
         test_images=finished.test.images if results else None,
         validation_images=finished.validation.images if results else None,
+        start=_start(finished),
     )
 
 
@@ -155,6 +156,14 @@ def _unprunable(finished: Finished) -> dict[str, str]:
     starts = (finished.plan.steps[cell.evaluate].inputs["init"] for cell in finished.plan.cells)
     start = next((name for name in starts if finished.has(name)), None)
     return InitResult.read(finished.open(start)).unprunable if start else {}
+
+
+def _start(finished: Finished) -> Start | None:
+    starts = (
+        finished.plan.starts.get(finished.plan.steps[cell.evaluate].inputs["init"]) for cell in finished.plan.cells
+    )
+    weights = next((start.weights for start in starts if start), None)
+    return Start(weights.name, weights.sha256) if weights and weights.sha256 else None
 
 
 def _sparsity(cell: Cell, network: EvaluateResult) -> float:

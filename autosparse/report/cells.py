@@ -284,7 +284,8 @@ def report_markdown(report: Report) -> str:
     A cell names the seeds without a result: `diverged`, `71.20, 1 diverged`.
     """
     rows = [[markdown(cell) for cell in (row.title, *row.texts)] for row in rows_of(report)]
-    return table(["method", *map(markdown, columns_of(report))], rows, numbers=True)
+    text = table(["method", *map(markdown, columns_of(report))], rows, numbers=True)
+    return f"{text.rstrip()}\n\n{markdown(report.start)}" if report.start else text
 
 
 def _written(network: Result | Missing, name: str) -> object:

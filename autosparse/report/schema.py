@@ -254,6 +254,18 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Trained weights that the networks start from, and the sha256 of their file."""
+
+    weights: str
+    sha256: str
+
+    def __str__(self) -> str:
+        about = f"{self.weights}, sha256 {self.sha256[:12]}…"
+        return f"networks start from trained weights ({about}): these results are not pruning at initialization"
+
+
+@dataclass(frozen=True)
 class _Round:
     """Round of IRP, as `build` describes it."""
 
@@ -364,9 +376,11 @@ class Report:
     test_images: Positive | None
     """this and the next one count the images behind accuracies; None without results"""
     validation_images: Count | None
+    start: Start | None = None
+    """trained weights that its networks start from; left out for pruning at initialization"""
 
     def json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "start" or value}
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Report:

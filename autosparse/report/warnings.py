@@ -28,7 +28,8 @@ def describe_warnings(
     finished: Finished, failures: Sequence[Failure], missing: Sequence[Missing], results: Sequence[Result]
 ) -> list[str]:
     """Return the warnings of a run, the gravest first; `results` are those of methods and controls."""
-    return [
+    every = [
+        *finished.plan.remarks,
         *describe_failures(failures, missing, results),
         *describe_useless(results),
         *describe_notes(finished),
@@ -37,6 +38,7 @@ def describe_warnings(
         *failed_emissions(finished),
         *_noise(finished, results),
     ]
+    return [*dict.fromkeys(every)]
 
 
 def describe_failures(failures: Iterable[Failure], missing: Sequence[Missing], results: Sequence[Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
 
 from annotated_types import Ge, Lt, MinLen
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, WrapValidator, create_model
@@ -135,11 +135,21 @@ def _member(registry: Registry[Any], entry: Entry[Any]) -> type[Choice]:
 def _fields(options: Mapping[str, Option]) -> dict[str, Any]:
     return {
         option.name: (
-            Annotated[option.annotation, Field(description=option.help)],
+            Annotated[_type(option), Field(description=option.help)],
             ... if option.required else option.default,
         )
         for option in options.values()
     }
+
+
+def _type(option: Option) -> Any:
+    # The type of an option; a dataclass that it may be becomes a section.
+    if (mapping := option.mapping) is None:
+        return option.annotation
+    plain = tuple(one for one in get_args(get_args(option.annotation)[0]) if one is not mapping)
+    members = Annotated[Union[plain], Tag("plain")], Annotated[section_of(mapping), Tag("mapping")]  # noqa: UP007
+    chosen = Discriminator(lambda value: "mapping" if isinstance(value, Mapping | Section) else "plain")
+    return Annotated[Union[members], chosen]  # noqa: UP007  # built at run time
 
 
 def _a(noun: str) -> str:

@@ -37,6 +37,7 @@ _RULES = {
     "less_than_equal": "must be at most {le:.12g}",
     "literal_error": "must be {expected}",
     "string_too_short": "must not be empty",
+    "string_pattern_mismatch": "must match `{pattern}`",
     "too_short": "must have at least {min_length} value",
     "too_long": "must have at most {max_length} values",
 }

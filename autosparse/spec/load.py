@@ -17,6 +17,7 @@ from autosparse.errors import Problem, SpecError, UsageError
 from autosparse.models import models
 from autosparse.packaged import is_shipped, shipped
 from autosparse.pretrained import pretrained_scorers
+from autosparse.registry import Option, options_of
 from autosparse.spec.diagnostics import dotted, explain, in_order
 from autosparse.spec.document import Document, Incomplete, Mark, Path, parse_value, texts
 from autosparse.spec.overrides import (
@@ -271,17 +272,25 @@ def _write_out(document: Document, path: Path) -> None:
     if not isinstance(name, str) or (entry := registry.find(name)) is None:
         return
     if isinstance(choice, dict):
-        for key, value in choice.items():
-            if (option := entry.options.get(key)) and option.is_path:
-                folder = _folder(document, (*path, key))
-                # A bundled spec resolves paths as if it were in `specs` here: the package never contains data.
-                choice[key] = _absolute(value, FilePath("specs") if is_shipped(folder) else folder)
+        _write_out_options(document, path, choice, entry.options)
     if entry.facts.get("user_code"):
         folder = _folder(document, (*path, "name") if isinstance(choice, dict) else path)
         if isinstance(choice, dict):
             choice["name"] = user_code.absolute(name, folder)
         else:
             above[path[-1]] = user_code.absolute(name, folder)
+
+
+def _write_out_options(document: Document, path: Path, written: dict[str, Any], options: Mapping[str, Option]) -> None:
+    for key, value in written.items():
+        if (option := options.get(key)) is None:
+            continue
+        if option.is_path:
+            folder = _folder(document, (*path, key))
+            # A bundled spec resolves paths as if it were in `specs` here: the package never contains data.
+            written[key] = _absolute(value, FilePath("specs") if is_shipped(folder) else folder)
+        elif option.mapping and isinstance(value, dict):
+            _write_out_options(document, (*path, key), value, options_of(option.mapping))
 
 
 def _folder(document: Document, path: Path) -> FilePath:

@@ -9,11 +9,14 @@ from typing import Any, ClassVar
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import Tensors, prunable_weights, state_of, unprunable
 from autosparse.errors import StepError
-from autosparse.models import build_model
+from autosparse.models import build_model, split_start
 from autosparse.models.facts import check_network
 from autosparse.steps._base import Content, Context, Count, KeyedChoice, Positive, StateResult, finite, operations
 from autosparse.steps.workload import LINE, Facts, Workload
 from autosparse.user_code import label, sources
+
+START = "start"
+"""The part of a keyed model that identifies trained weights; the rest describes the network's structure."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class InitResult(StateResult):
     layers: dict[str, Count]
     unprunable: dict[str, str]
     """parameter that is not prunable -> reason"""
+    notes: tuple[str, ...] = ()
+    """differences from the trained weights that the network starts from, if any"""
 
     def check(self) -> None:
         """Compare the network with the one that the step is asked for."""
@@ -58,18 +63,24 @@ def init_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 
 @operations.register(result=InitResult, cost=init_cost, spec_paths={"seed": "seeds"})
 def init(context: Context, *, model: dict[str, Any], shape: tuple[int, int, int], classes: int, seed: int) -> None:
-    """Initialize a network for inputs of `shape` (channels, height, width) at a seed."""
+    """Initialize a network for inputs of `shape` (channels, height, width) at a seed, perhaps by trained weights."""
     name, options = find_model(context, model)
     channels, height, width = shape  # a list in JSON
     with seeded(seed):
         network = build_model(name, options, (channels, height, width), classes)
+    notes: tuple[str, ...] = ()
+    if START in model:
+        given = context.access[START]
+        _, weights = split_start(given["name"], given["options"])
+        assert weights is not None, "the plan reads the same options"
+        notes = weights.load(network, model[START], (channels, height, width), classes)
     check_network(label(name), network, (channels, height, width), classes)
     state = state_of(network)
     broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
         raise StepError(f"model `{label(name)}` initializes {broken[0]} with values that are not finite")
     layers = {name: weight.numel() for name, weight in prunable_weights(network).items()}
-    result = InitResult(model, (channels, height, width), classes, layers, unprunable(network))
+    result = InitResult(model, (channels, height, width), classes, layers, unprunable(network), notes)
     result.write(context.output, state=state)
 
 

@@ -21,6 +21,7 @@ from autosparse.steps.context import (
     not_finite,
     on_device,
 )
+from autosparse.steps.init import START, InitResult
 from autosparse.steps.mask import MaskResult, make_masks, mask_cost, takes_training
 from autosparse.steps.train import EvaluateResult, evaluate_cost
 from autosparse.steps.workload import LINE, Facts, Workload, sum_counted, sum_units, training_workload
@@ -150,6 +151,8 @@ def _train(
     # The accuracies of the network, or the reason for their absence.
     model = load_network(context)
     if check == "reinitialize":
+        if START in InitResult.read(context.inputs["init"]).model:
+            return "the network starts from trained weights, of which there is one draw"
         before = prunable_weights(model)
         other = generator("sanity", check, seed).initial_seed()
         model = build_network(context, seed=other)

@@ -279,7 +279,7 @@ def test_keys_follow_the_source_and_not_the_place(here: Workspace, capsys: pytes
     assert before == keys(capsys, "two/other.yaml")
     assert str(here.folder) not in json.dumps(list(before))
 
-    (here.folder / "two" / "own_helper_b.py").write_text("# changed")
+    (here.folder / "two" / "own_helper_b.py").write_text("changed = 1")
     after = keys(capsys, "two/other.yaml")
     assert {name for name in before if before[name] == after[name]} == {"data/data.py:load"}
 
@@ -419,7 +419,7 @@ def test_end_to_end(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None
         assert "nothing to run" in ended.err
         assert {"run": 0, "reuse": steps, "resume": 0} == ended.json["steps"]
         assert first.json["results"] == ended.json["results"]
-    (here.folder / "two" / "net.py").write_text(NET + "# changed\n")
+    (here.folder / "two" / "net.py").write_text(NET + "changed = 1\n")
     summary = call(capsys, "plan two/own.yaml --json").json["summary"]
     assert (steps - 1, 1) == (summary["run"], summary["reuse"])
 

@@ -128,7 +128,7 @@ def test_torch_is_imported_only_where_networks_are_defined() -> None:
         if any(name.split(".")[0] in ("torch", "torchvision") for name in imports(path))
     }
 
-    adapters = {("models", "external.py"), ("datasets", "builtin.py")}
+    adapters = {("models", "libraries.py"), ("datasets", "builtin.py")}
     adapters |= {("measure", "reference_loop.py")}  # a standard loop, with torchvision's transforms
     assert {("models", "networks.py"), ("lazy_torch.py",)} | adapters == users
 

@@ -132,7 +132,7 @@ def test_more_work_than_planned_is_refused(finished: tuple[Workspace, Ended], wo
 def test_own_code_that_changed_is_named(project: Workspace) -> None:
     """A plan whose own code is another by now is refused with the step and the option."""
     save(project, "project/mine.yaml")
-    (project.folder / "project" / "net.py").write_text(USER_NETWORK + "\n# another\n")
+    (project.folder / "project" / "net.py").write_text(USER_NETWORK + "\nanother = 1\n")
     ended = project.run("run", "p.json")
 
     assert 2 == ended.code

@@ -120,8 +120,6 @@ def test_networks_that_look_at_their_weights() -> None:
         ("torchvision:zzz", {}, SHAPE, "torchvision has no network 'zzz'", "list_models"),
         ("torchvision:fcn_resnet50", {}, SHAPE, "torchvision has no network", ""),
         ("torchvision:resnet18", {"widht": 3}, SHAPE, "torchvision:resnet18 cannot be built: .*'widht'", "options"),
-        ("torchvision:resnet18", {"weights": "DEFAULT"}, SHAPE, "cannot be built: .*multiple values", "options"),
-        ("torchvision:resnet18", {"pretrained": True}, SHAPE, "cannot be built: .*'pretrained'", "options"),
         ("torchvision:resnet18", {}, (1, 8, 8), "takes images of 3 channels but", "channels: 3"),
         (
             "torchvision:alexnet",
@@ -132,7 +130,6 @@ def test_networks_that_look_at_their_weights() -> None:
         ),
         ("timm:resnet10x", {}, SHAPE, "timm has no network 'resnet10x'", "did you mean `resnet10t`?"),
         ("timm:resnet10t", {"widht": 3}, SHAPE, "timm:resnet10t cannot be built: .*'widht'", "options"),
-        ("timm:resnet10t", {"pretrained": True}, SHAPE, "cannot be built: .*multiple values", "options"),
         ("timm:vit_tiny_patch16_224", {}, SHAPE, "does not take images of 3 x 32 x 32: .*Input height", "size: 224"),
     ],
 )

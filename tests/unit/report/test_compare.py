@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import MISSING, fields, replace
 from typing import Any
 
 import pytest
@@ -109,7 +109,7 @@ def result(method: str, seed: int, accuracy: float, budget: str = "0.9") -> Resu
 def report(*results: Result) -> Report:
     """A run of some results."""
     about = {"schema_version": 1, "run": "r", "spec": "s", "model": "m", "dataset": "d", "method": "a", "seconds": 1.0}
-    empty: dict[str, Any] = {field.name: [] for field in fields(Report)}
+    empty: dict[str, Any] = {field.name: [] for field in fields(Report) if field.default is MISSING}
     empty["provenance"] = Provenance("", "", [0], {}, [])
     empty |= {"steps": {"run": 0, "reuse": 0, "resume": 0}, "scorer": {}, "cost": {}, "unprunable": {}, "chance": 10.0}
     empty |= {"test_images": IMAGES, "validation_images": IMAGES}

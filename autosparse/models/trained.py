@@ -1,0 +1,277 @@
+"""Trained weights that a network starts from: their file, its identity by content, and the loading into a network."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+from autosparse.backends import available_memory
+from autosparse.borders import border, expand, first_line, in_short, is_out_of_memory, out_of_memory
+from autosparse.core.weights import Tensors, state_of
+from autosparse.errors import FitError, MissingData, StepError, UsageError
+from autosparse.lazy_torch import torch
+from autosparse.registry import suggestion
+from autosparse.regular_file import open_regular
+from autosparse.store import contents, load_tensors
+from autosparse.text import listed, size
+
+Shape: TypeAlias = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """Tensors as a library reads them: names or patterns of the classifier's, its number of classes, and notes."""
+
+    tensors: Tensors
+    classifier: Sequence[str]
+    classes: int
+    notes: Sequence[str] = ()
+
+
+Adapt: TypeAlias = "Callable[[Tensors, torch.nn.Module, Shape], Adapted]"
+"""A library's reading of a file's tensors for a network on images of a shape."""
+
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+"""Prefixes that DistributedDataParallel, torch.compile and Lightning put before the names of tensors."""
+_NESTED = ("state_dict", "model_state_dict", "model")
+"""Keys of checkpoints that hold the named tensors."""
+_SHOWN = 4  # names in a message
+_COUNTER = "num_batches_tracked"  # of batch normalization, which old files lack
+_STATE_ALONE = "save the tensors alone: `torch.save(network.state_dict(), FILE)`"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Trained weights of a network: a file, which may be missing, and the tensors to skip.
+
+    Attributes:
+        name: Name for messages: the file's, or a library's name of the weights.
+        path: The file.
+        absent: Missing file in one sentence, and its remedy in another.
+        skip: Names or patterns of the tensors that keep their random initialization.
+        pinned: The file's sha256 by the spec, which stands for a missing file.
+        adapt: Reading of the file by the library that it is made for.
+        reader: Name and version of that library.
+    """
+
+    name: str
+    path: Path
+    absent: tuple[str, str]
+    skip: tuple[str, ...] = ()
+    pinned: str | None = None
+    adapt: Adapt | None = None
+    reader: str = ""
+
+    @classmethod
+    def of_file(cls, written: Mapping[str, Any]) -> Weights:
+        """Return the weights of `initialization: {file: ..., skip: [...], sha256: ...}`."""
+        path = expand(written["file"]).absolute()
+        absent = f"weights file {path} does not exist", "name a file that holds the state of a trained network"
+        return cls(path.name, path, absent, tuple(written.get("skip", ())), written.get("sha256"))
+
+    @cached_property
+    def sha256(self) -> str | None:
+        """The file's sha256, or None for a missing one. Raises MissingData, or UsageError for another than pinned."""
+        if not os.path.exists(self.path):
+            return self.pinned
+        with _opened(self.path):  # a file that does not fit into memory is not even read
+            (actual,) = contents(self.path.parent, [self.path]).values()
+        if self.pinned not in (None, actual):
+            message = f"{self.path} has sha256 {actual}, but the spec says {self.pinned}"
+            raise UsageError(message, "fetch the file that the spec means, or correct `sha256`")
+        return actual
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The part of cache keys: content, never a path; but no run shares the key of a missing file."""
+        content = {"sha256": self.sha256} if self.sha256 else {"missing": os.fspath(self.path)}
+        return {**content, "skip": [*self.skip]}
+
+    @property
+    def missing(self) -> tuple[str, str] | None:
+        """The missing file and its remedy, or None."""
+        return None if os.path.exists(self.path) else self.absent
+
+    def load(self, network: torch.nn.Module, planned: Mapping[str, Any], shape: Shape, classes: int) -> tuple[str, ...]:
+        """Load the weights into a network with random ones, in place, and return notes on the differences.
+
+        Args:
+            network: Network with the weights of its seed.
+            planned: Identity of the weights when they were planned.
+            shape: Shape of one image: (channels, height, width).
+            classes: Number of classes of the network.
+
+        Returns:
+            One sentence for each kind of difference from the file, such as skipped tensors.
+
+        Raises:
+            MissingData: If the file is missing or cannot be read.
+            StepError: If its content has changed since the plan.
+            UsageError: If it holds no tensors, or others than the network's.
+            FitError: If it is larger than the memory.
+        """
+        if self.missing:
+            raise MissingData(*self.missing)
+        with _opened(self.path) as file:
+            data = file.read()
+        if hashlib.sha256(data).hexdigest() != planned.get("sha256"):
+            message = f"the weights of {self.name} have changed since they were planned"
+            raise StepError(message, "run again: the plan is compiled again")
+        tensors, skip = _tensors(data, self.name), self.skip
+        del data
+        notes, current, why = [*_conversions(tensors)], state_of(network), ""
+        if self.adapt:
+            adapted = self.adapt(tensors, network, shape)
+            tensors, notes = adapted.tensors, [*notes, *adapted.notes]
+            if adapted.classes != classes:
+                skip = (*skip, *adapted.classifier)
+                why = f": {classes:,} classes, not the {adapted.classes:,} of the weights"
+        _load(network, _fitting(tensors, current, skip, self), self.name)
+        if kept := [name for name in current if _matches(name, skip)]:
+            verb = "keeps" if len(kept) == 1 else "keep"
+            notes.append(f"{listed(kept, _SHOWN)} {verb} the random initialization of the seed{why}")
+        return tuple(notes)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    try:
+        with open_regular(path) as file:
+            length, memory = os.fstat(file.fileno()).st_size, available_memory()
+            if 2 * length > memory:  # bytes and tensors
+                raise FitError(
+                    f"weights file {path} of {size(length)} does not fit twice into {size(memory)} of available memory",
+                    "choose smaller weights, or a machine with more memory",
+                )
+            yield file
+    except OSError as error:
+        raise MissingData(f"{path} cannot be read: {error.strerror or error}", "make it readable") from error
+
+
+def _tensors(data: bytes, name: str) -> Tensors:
+    # The named tensors of safetensors or PyTorch bytes, of which code is never executed.
+    def refuse(error: BaseException) -> BaseException:
+        if is_out_of_memory(error):
+            return out_of_memory(f"reading {name}", error)
+        if isinstance(error, pickle.UnpicklingError):
+            if objects := _pickled(data):
+                return UsageError(f"{name} holds pickled code, which is never run: {listed(objects)}", _STATE_ALONE)
+            return UsageError(f"{name} is neither a safetensors nor a PyTorch file, or damaged", _STATE_ALONE)
+        if "TorchScript" in first_line(error):
+            return UsageError(f"{name} holds a TorchScript program, which is never run", _STATE_ALONE)
+        return UsageError(f"{name} is no file of weights, or damaged: {in_short(error)}", _STATE_ALONE)
+
+    with border(refuse):
+        if data[8:9] == b"{":
+            return load_tensors(data)
+        with warnings.catch_warnings(action="ignore"):  # of its protocol; what cannot be read is an error
+            value: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        while isinstance(value, Mapping):
+            nested = next((value[key] for key in _NESTED if isinstance(value.get(key), Mapping)), None)
+            if nested is None:
+                break
+            value = nested
+        named = value.items() if isinstance(value, Mapping) else ()
+        tensors = {key: tensor for key, tensor in named if isinstance(tensor, torch.Tensor) and isinstance(key, str)}
+        if not tensors:
+            raise UsageError(f"{name} holds no named tensors", _STATE_ALONE)
+        for key, tensor in tensors.items():
+            if tensor.is_meta or tensor.layout != torch.strided or tensor.is_quantized:
+                raise UsageError(f"{name}: `{key}` is no dense tensor with numbers", _STATE_ALONE)
+        return tensors
+
+
+def _pickled(data: bytes) -> list[str]:
+    try:
+        return torch.serialization.get_unsafe_globals_in_checkpoint(io.BytesIO(data))
+    except Exception:  # bytes of anyone
+        return []
+
+
+def _conversions(tensors: Tensors) -> Iterator[str]:
+    kinds: dict[str, int] = {}
+    for tensor in tensors.values():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            kinds[kind] = kinds.get(kind, 0) + 1
+    for kind, number in kinds.items():
+        yield f"{number:,} tensor{'s' * (number > 1)} of {kind} are converted to float32"
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _fitting(tensors: Tensors, current: Tensors, skip: Sequence[str], weights: Weights) -> Tensors:
+    # The tensors to load, by the network's names. Raises UsageError for all that do not fit, unless skipped.
+    named: Tensors = {}
+    for name, tensor in tensors.items():
+        if (plain := _plain(name, current)) in named:
+            raise UsageError(f"{weights.name} names `{plain}` twice, under several prefixes", _STATE_ALONE)
+        named[plain] = tensor
+    for pattern in weights.skip:
+        if not any(fnmatchcase(name, pattern) for name in (*current, *named)):
+            hint = suggestion(pattern, [*current]) or f"its tensors: {listed([*current])}"
+            raise UsageError(f"`skip` names `{pattern}`, which matches no tensor of the network", hint)
+    left = {name: tensor for name, tensor in named.items() if not _matches(name, skip)}
+    if not any(name in current for name in left):
+        theirs, its = next(iter(left), "none"), next(iter(current))
+        raise UsageError(
+            f"no tensor of {weights.name} is one of the network: it has `{theirs}`, the network `{its}`",
+            "name weights of this network",
+        )
+    tied = {current[name].data_ptr() for name in left if name in current}
+    odd = {name: _odd(name, left.get(name), tensor, tied) for name, tensor in current.items()}
+    odd = {name: why for name, why in odd.items() if why and not _matches(name, skip)}
+    odd |= {name: "is not in the network" for name in left if name not in current}
+    if odd:
+        owners = dict.fromkeys(f"{name.rpartition('.')[0]}.*" if "." in name else name for name in odd)
+        several = f", and {len(odd) - _SHOWN:,} more" if len(odd) > _SHOWN else ""
+        kept = ", ".join(f'"{owner}"' for owner in owners)
+        hint = f"`initialization: {{file: ..., skip: [{kept}]}}` keeps the random weights of these"
+        raise UsageError(
+            f"{weights.name} does not fit the network: "
+            f"{', '.join(f'`{name}` {why}' for name, why in [*odd.items()][:_SHOWN])}{several}",
+            hint if len(owners) <= _SHOWN else "they are of another network, or of one with other options",
+        )
+    return left
+
+
+def _plain(name: str, current: Mapping[str, Any]) -> str:
+    if name not in current:
+        name = name.replace("._orig_mod.", ".")  # a compiled part of a network
+    while name not in current and (prefix := next(filter(name.startswith, _PREFIXES), "")):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _odd(name: str, tensor: torch.Tensor | None, expected: torch.Tensor, tied: Collection[int]) -> str:
+    # The reason why a tensor of the file does not fit; empty for one that does.
+    counter = name.endswith(_COUNTER)
+    if tensor is None:
+        return "" if counter or expected.data_ptr() in tied else "is not in the file"
+    if tensor.shape != expected.shape:
+        return f"is {[*tensor.shape]} in the file and {[*expected.shape]} in the network"
+    kinds = [(one.is_floating_point(), one.is_complex()) for one in (tensor, expected)]
+    if kinds[0] != kinds[1] and not (counter and tensor.is_floating_point()):  # converted with all others
+        types = (str(one.dtype).removeprefix("torch.") for one in (tensor, expected))
+        return "is of {} in the file and of {} in the network".format(*types)
+    return "" if bool(tensor.to(expected.dtype).isfinite().all()) else "has values that are not finite"
+
+
+def _load(network: torch.nn.Module, tensors: Tensors, name: str) -> None:
+    complete = OrderedDict(tensors)
+    complete._metadata = getattr(network.state_dict(), "_metadata", {})  # type: ignore[attr-defined]
+    with border(lambda error: UsageError(f"{name} cannot be loaded: {in_short(error)}")), torch.no_grad():
+        network.load_state_dict(complete, strict=False)
