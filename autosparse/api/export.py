@@ -14,7 +14,7 @@ from autosparse.api.example import Example
 from autosparse.api.exported import Exported, Subject, write
 from autosparse.api.hold import copy_of, named_parameters, unwrap
 from autosparse.api.masks import Masks
-from autosparse.api.prune import isolated, plain_values, validated
+from autosparse.api.prune import isolated, validated
 from autosparse.borders import expand
 from autosparse.core.weights import Tensors, full_masks, prunable_weights, state_of, without_fast_path
 from autosparse.errors import UsageError
@@ -23,6 +23,7 @@ from autosparse.lazy_torch import torch
 from autosparse.planning.builder import tag_of
 from autosparse.report.folder import is_vacant
 from autosparse.spec.choices import FormatChoice
+from autosparse.spec.document import plain_values
 from autosparse.spec.section import Section
 from autosparse.store.files import drafted_folder, writing
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 from autosparse.api import export
 from autosparse.api.checkpoint import load_checkpoint
+from autosparse.api.prepare import note_user_code
 from autosparse.backends import Placement, this_machine, usable_cores
-from autosparse.cli.app import SpecRequest, load, note_user_code, say, show_json
+from autosparse.cli.app import SpecRequest, load, say, show_json
 from autosparse.cli.options import option
 from autosparse.console.format import show_text
 from autosparse.core.torch_compat.random_state import seeded
@@ -138,7 +139,7 @@ def _from_spec(request: CheckpointRequest, name: str) -> _Network:
     store = Store.default()
     loaded = load(SpecRequest(name, quiet=request.quiet), store, remember=False)
     if not request.quiet:
-        note_user_code(loaded.spec)
+        note_user_code(loaded.spec, say)
     with located(loaded.document):
         plan = compile_plan(resolve(loaded.spec, this_machine()), loaded.name)
     model, data = loaded.spec.model, plan.steps[plan.cells[0].evaluate].inputs["data"]
