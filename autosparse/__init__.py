@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from autosparse.api.export import export as export
     from autosparse.api.load import load as load
     from autosparse.api.masks import Masks as Masks
-    from autosparse.api.plan import Plan as Plan
-    from autosparse.api.plan import plan as plan
     from autosparse.api.prune import prune as prune
     from autosparse.api.prune import score as score
-    from autosparse.api.report import Report as Report
-    from autosparse.api.run import run as run
+    from autosparse.api.runs.plan import Plan as Plan
+    from autosparse.api.runs.plan import plan as plan
+    from autosparse.api.runs.report import Report as Report
+    from autosparse.api.runs.run import run as run
     from autosparse.errors import AutosparseError as AutosparseError
     from autosparse.errors import AutosparseWarning as AutosparseWarning
     from autosparse.spec import Spec as Spec

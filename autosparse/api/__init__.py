@@ -4,11 +4,8 @@ from autosparse.api.export import export
 from autosparse.api.exported import Exported
 from autosparse.api.load import OpenedModel, load, read_emitted
 from autosparse.api.masks import Masks
-from autosparse.api.plan import Plan, plan
 from autosparse.api.prune import prune, score
-from autosparse.api.records import Records
-from autosparse.api.report import Report
-from autosparse.api.run import run
+from autosparse.api.runs import Plan, Records, Report, plan, run
 from autosparse.api.selftest import self_test
 
 __all__ = [

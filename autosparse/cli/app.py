@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-from autosparse.api.prepare import fit_spec
+from autosparse.api.runs.prepare import fit_spec
 from autosparse.backends import this_machine
 from autosparse.cli.help import Program, examples
 from autosparse.console.format import notes, plain, show_text

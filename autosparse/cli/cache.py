@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from autosparse.api.prepare import note_user_code
+from autosparse.api.runs.prepare import note_user_code
 from autosparse.backends import this_machine
 from autosparse.cli import options
 from autosparse.cli.app import app, say, show_json

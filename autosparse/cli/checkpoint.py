@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from autosparse.api import export
 from autosparse.api.checkpoint import load_checkpoint
-from autosparse.api.prepare import note_user_code
+from autosparse.api.runs.prepare import note_user_code
 from autosparse.backends import Placement, this_machine, usable_cores
 from autosparse.cli.app import SpecRequest, load, say, show_json
 from autosparse.cli.options import option

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from autosparse.api.execution import SelectedPlan, is_mixed, open_run, run_steps, select_plan
+from autosparse.api.runs.execution import SelectedPlan, is_mixed, open_run, run_steps, select_plan
 from autosparse.backends import this_machine
 from autosparse.cli import options
 from autosparse.cli.app import SpecRequest, app, exit_on_interrupt, prepare, say, show_json

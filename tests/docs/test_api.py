@@ -24,7 +24,8 @@ griffe: Any = pytest.importorskip("griffe", reason="needs the extra `docs`")
 PACKAGE = Path(autosparse.__file__).parent
 MODULES = (
     "api.batches", "api.checkpoint", "api.example", "api.export", "api.exported", "api.hold", "api.load", "api.masks",
-    "api.plan", "api.prune", "api.records", "api.report", "api.run", "api.selftest", "core.criteria", "core.evidence",
+    "api.prune", "api.runs.plan", "api.runs.records", "api.runs.report", "api.runs.run",
+    "api.selftest", "core.criteria", "core.evidence",
     "core.scorers._base", "core.scorers.perceptron", "core.scorers.quota", "datasets._base", "errors",
     "exporters._base", "models._base", "planning.compile", "planning.model", "registry", "store.artifact",
     "store.fingerprints", "store.local",

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 import autosparse
-from autosparse.api.prepare import SpecSource
+from autosparse.api.runs.prepare import SpecSource
 from autosparse.backends import Event, Finished
 from autosparse.spec import load_spec
 from tests.conftest import SMALL, Ended, Workspace

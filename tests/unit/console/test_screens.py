@@ -157,9 +157,9 @@ def prepared(folder: Path, patch: pytest.MonkeyPatch) -> None:
     memory.mkdir(parents=True)
     for name, data in known_memory().items():
         (memory / name).write_bytes(data)
-    for module in ("autosparse.api.prepare", "autosparse.cli.app", "autosparse.cli.run", "autosparse.cost.rates"):
+    for module in ("autosparse.api.runs.prepare", "autosparse.cli.app", "autosparse.cli.run", "autosparse.cost.rates"):
         patch.setattr(sys.modules[module], "this_machine", lambda: MACHINE)
-    patch.setattr(sys.modules["autosparse.api.prepare"], "fit_plan", partial(fit_plan, calibration=known_rates()))
+    patch.setattr(sys.modules["autosparse.api.runs.prepare"], "fit_plan", partial(fit_plan, calibration=known_rates()))
     patch.setattr("autosparse.cost.fit.memory_of", lambda _: 16 * 2**30)
 
 

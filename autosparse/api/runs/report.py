@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.api.masks import Masks
-from autosparse.api.records import Records
+from autosparse.api.runs.records import Records
 from autosparse.core.weights import load_state
 from autosparse.errors import SpecError, UsageError
 from autosparse.lazy_torch import torch

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.api.caller import settings_restored, warn
-from autosparse.api.execution import SelectedPlan, open_run, run_steps, select_plan
-from autosparse.api.plan import Plan
-from autosparse.api.prepare import Say, SpecSource, fit_source
-from autosparse.api.report import Report
+from autosparse.api.runs.execution import SelectedPlan, open_run, run_steps, select_plan
+from autosparse.api.runs.plan import Plan
+from autosparse.api.runs.prepare import Say, SpecSource, fit_source
+from autosparse.api.runs.report import Report
 from autosparse.backends import Event, Observer
 from autosparse.errors import StepError
 from autosparse.execute import Everyone

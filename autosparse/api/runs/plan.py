@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.api.caller import settings_restored
-from autosparse.api.prepare import SpecSource, fit_source
-from autosparse.api.records import Records
+from autosparse.api.runs.prepare import SpecSource, fit_source
+from autosparse.api.runs.records import Records
 from autosparse.cost.fitted import Fitted, Shared, plan_json
 from autosparse.planning.budgets import translations
 from autosparse.spec import LoadedSpec
