@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from autosparse.api.batches import Signature as Arguments
 from autosparse.api.batches import without_labels
-from autosparse.core.inputs import Inputs, arguments, call, can_be_cut, examples_in, leaves, map_tensors, tensors_in
-from autosparse.errors import UsageError
+from autosparse.core.inputs import (
+    Inputs,
+    arguments,
+    call,
+    can_be_cut,
+    examples_in,
+    leaves,
+    map_tensors,
+    resized,
+    tensors_in,
+)
+from autosparse.errors import OwnCodeError, UsageError
 from autosparse.exporters.signature import BATCH, INPUT, OUTPUT, Preprocessing, Signature, TensorSpec
 from autosparse.foreign_code import foreign_code
 from autosparse.lazy_torch import torch
 
+_CHECKED = (1, 7)  # batch sizes of the verification, in addition to the example's
 _HINT = "it is a tensor `[batch, ...]`, or several in a tuple or a mapping, as the network takes them"
 
 
@@ -27,12 +38,14 @@ class Example:
         outputs: Tensors of the outputs, in order.
         input_names: Name of each tensor in `inputs`: `images` for a classifier of images, else the argument.
         output_names: Name of each output: `logits` for that classifier, else the key of a mapping or a number.
+        fixed: Error of the network for batches of other sizes; empty if it takes them.
     """
 
     inputs: Inputs
     outputs: tuple[torch.Tensor, ...]
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    fixed: str = ""
 
     @classmethod
     def of(cls, network: torch.nn.Module, inputs: Any) -> Example:
@@ -64,8 +77,16 @@ class Example:
             raise UsageError(f"{kind} returns NaN for `example`", "export weights from before the training diverged")
         keyed = outputs if isinstance(outputs, Mapping) else {"output": outputs}
         names = [name for key, inner in keyed.items() for name in _named(inner, key)]
-        made = cls(inputs, parts, tuple(_parameters(network, inputs)), tuple(names))
-        return cls(inputs, parts, (INPUT,), (OUTPUT,)) if made.is_of_images else made
+        made = cls(inputs, parts, tuple(_parameters(network, inputs)), tuple(names), _fixed(network, inputs))
+        return replace(made, input_names=(INPUT,), output_names=(OUTPUT,)) if made.is_of_images else made
+
+    def batches(self) -> list[Inputs]:
+        """Return the inputs, and batches of them of other sizes if the network takes these.
+
+        Returns:
+            The batches that a verification compares.
+        """
+        return [self.inputs, *([] if self.fixed else _others(self.inputs))]
 
     @property
     def is_of_images(self) -> bool:
@@ -126,6 +147,19 @@ def outputs_of(network: torch.nn.Module, inputs: Inputs) -> Any:
     """
     with foreign_code(f"calling `{type(network).__name__}` on `example`", network), torch.no_grad():
         return call(network, inputs)
+
+
+def _others(inputs: Inputs) -> list[Inputs]:
+    return [resized(inputs, count) for count in _CHECKED if count != examples_in(inputs)]
+
+
+def _fixed(network: torch.nn.Module, inputs: Inputs) -> str:
+    try:
+        for batch in _others(inputs):
+            outputs_of(network, batch)
+    except OwnCodeError as error:
+        return error.message
+    return ""
 
 
 def _prepared(network: torch.nn.Module, inputs: Any) -> Inputs:

@@ -15,7 +15,7 @@ from typing import Any
 from autosparse.api.example import Example, outputs_of
 from autosparse.api.hold import copy_of
 from autosparse.core.graph.shrink import CLOSE
-from autosparse.core.inputs import Inputs, call, examples_in, resized, tensors_in
+from autosparse.core.inputs import Inputs, call, examples_in, tensors_in
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import Tensors, state_of, total_of
 from autosparse.core.weights import kept as kept_of
@@ -44,7 +44,6 @@ from autosparse.text import size
 
 CARD = "card.json"
 _MEASURED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "speeds", "notes")
-_CHECKED = (1, 7)  # batch sizes of the verification, in addition to the example's
 _SMALL = 1e-3  # outputs below it count as rounding errors of larger values inside the network
 _ROUNDED = 2.0**-7  # relative error of weights that a format rounds
 
@@ -162,12 +161,15 @@ def write(subject: Subject, choice: Choice, folder: Path) -> Exported:
         signature=subject.signature,
         about=about,
     )
+    if subject.example.fixed and "run" in choice.entry.facts:
+        problem = f"{type(network).__name__} has no {choice.name} model, which takes any batch size"
+        raise AutosparseError(f"{problem}: {subject.example.fixed}", "use `x.shape[0]` in its code, not a number")
     files, notes = _files(model, choice, type(network).__name__)
     for name, data in files.items():
         (folder / name).write_bytes(data)
     opened = None if "run" in choice.entry.facts else _opened(network, choice.name, folder, files)
     error, relative, outputs = _verified(subject, choice, folder, opened)
-    speeds = _speeds(model, choice.name, files, opened, network) if subject.timed else {}
+    speeds = _speeds(model, choice.name, files, opened, network) if subject.timed and not subject.example.fixed else {}
     result = Exported(
         path=folder,
         format=tag,
@@ -230,8 +232,7 @@ def _verified(
     subject: Subject, choice: Choice, folder: Path, opened: torch.nn.Module | None
 ) -> tuple[float, float, list[torch.Tensor]]:
     # The largest error, the largest relative to the outputs, and the outputs for the example.
-    inputs = subject.example.inputs
-    batches = [inputs, *(resized(inputs, count) for count in _CHECKED if count != examples_in(inputs))]
+    batches = subject.example.batches()
     if opened is None:
         try:
             every = outputs_elsewhere(folder, choice.name, batches)

@@ -192,12 +192,15 @@ def test_every_format_has_every_network(name: str, tmp_path: Path) -> None:
     """Verified and timed; the formats of autosparse load into a network of other weights."""
     build, example = NETWORKS[name]
     model, formats = trained(build), [one for one in exporters.names if one != "pt2"]
-    every = autosparse.export(model, half_masked(model), tmp_path / "out", format=formats, example=example(4))
+    timed = name not in ("torchvision", "timm")  # their dense networks take long to export
+    every = autosparse.export(
+        model, half_masked(model), tmp_path / "out", format=formats, example=example(4), timed=timed
+    )
     half_masked(model).apply(model)
 
     assert formats == [one.format for one in every]
     for one in every:
-        assert {"1", "32"} == one.speeds.keys()
+        assert ({"1", "32"} if timed else set()) == one.speeds.keys()
         if "read" in exporters[one.format].facts:
             (expected, *_), (actual, *_) = (
                 called(model, example(7)),

@@ -186,6 +186,14 @@ def test_masks_come_from_a_file(tmp_path: Path) -> None:
     assert 132 == exported.kept
 
 
+def test_a_network_of_one_batch_size(tmp_path: Path) -> None:
+    """Formats that are no programs hold it, without latencies of other sizes."""
+    model = Returns(lambda x: x.view(2, 4))
+    exported = autosparse.export(model, None, tmp_path / "out", format="compact", example=torch.ones(2, 3))
+
+    assert (0, {}) == (exported.max_abs_error, exported.speeds)
+
+
 class Cache:
     """Something that is no tensor."""
 
@@ -227,6 +235,10 @@ def odd(**given: Any) -> dict[str, Any]:
         (odd(model=nn.LazyLinear(3), example=torch.ones(2, 3)), "is lazy"),
         (odd(model=nn.Linear(3, 2, device="meta"), example=torch.ones(2, 3)), "meta device"),
         (odd(model=scripted(), example=torch.ones(2, 3)), "a scripted network has no other format"),
+        (
+            odd(model=Returns(lambda x: x.view(2, 4)), example=torch.ones(2, 3), format="onnx"),
+            "has no onnx model, which takes any batch size: .* shape '.2, 4.' is invalid",
+        ),
         (odd(model=Returns(lambda x: Cache()), example=torch.ones(2, 3)), "returns a Cache"),
         (odd(model=Returns(lambda x: None), example=torch.ones(2, 3)), "returns no tensor"),
         (odd(model=Returns(lambda x: x / 0 * 0), example=torch.ones(2, 3)), "returns NaN"),
