@@ -304,10 +304,9 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
         values = [*islice(leaves(options), _MOST_OPTIONS + 1)]
         if len(values) > _MOST_OPTIONS or not all(map(_is_modest, values)):
             raise ValueError("its network cannot be built")
-        if entry.pattern is not None and any(isinstance(value, str) for value in leaves(options)):
+        TypeAdapter(ModelChoice).validate_python({"name": name, **options})
+        if entry.pattern is not None and any(isinstance(value, str) for value in leaves(entry.apart(options)[0])):
             raise ValueError("its network's options contain strings")  # perhaps file names that a library would open
-        if entry.pattern is None:
-            TypeAdapter(ModelChoice).validate_python({"name": name, **options})
         # On the meta device first: the network may be larger than the file.
         state = {name: tensor.to("meta") for name, tensor in opened.model.state.items()}
         drawn = replace(opened, model=replace(opened.model, state=state))

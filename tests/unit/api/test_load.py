@@ -247,6 +247,16 @@ HOSTILE = [
         "contain strings",
         id="a file for a library",
     ),
+    pytest.param(
+        with_network(model={"name": "timm:resnet18", "options": {"initialization": "default", "exclude": ["fc"]}}),
+        "its network has|of another network|more layers",
+        id="a library's network with options of every network",
+    ),
+    pytest.param(
+        with_network(model={"name": "timm:resnet18", "options": {"initialization": "evil"}}),
+        "initialization",
+        id="an option of every network",
+    ),
     pytest.param(lambda folder: (folder / "card.json").write_text("{" * 10**6), "damaged", id="a deep card"),
     pytest.param(lambda folder: (folder / "card.json").write_bytes(b"0" * 4 * 10**7), "larger than", id="a huge card"),
     pytest.param(lambda folder: (folder / "card.json").write_bytes(b"\xff\xfe"), "damaged", id="a card of bytes"),
