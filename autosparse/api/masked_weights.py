@@ -81,7 +81,7 @@ def weight_at(model: torch.nn.Module, name: str, shape: torch.Size) -> torch.nn.
     Args:
         model: Network.
         name: Name of the parameter, without the prefixes of compiled parts.
-        shape: Shape of the weight, which tells the direction of weight_norm from its length.
+        shape: Shape of the weight, which the direction of weight_norm has, and its length lacks.
 
     Returns:
         The parameter; None if the network lacks it, or has a plain tensor there during a functional call.

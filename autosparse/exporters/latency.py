@@ -14,6 +14,7 @@ from annotated_types import Gt, Lt
 
 from autosparse.backends import runnable_others
 from autosparse.lazy_torch import numpy, torch
+from autosparse.text import plural
 
 Function: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 
@@ -233,7 +234,7 @@ def describe_load(*, wall: float, waited: float, threads: int, runnable: int, co
     if share > _WAIT:
         return f"the machine was busy: it waited for a processor {100 * share:.0f} % of the time"
     if runnable > max(cores, threads):
-        return f"the machine was busy: {runnable} threads wanted {cores} core{'s' * (cores != 1)}"
+        return f"the machine was busy: {runnable} threads wanted {plural(cores, 'core')}"
     return ""
 
 

@@ -261,7 +261,7 @@ def process_group(rank: int, processes: int, store: Path) -> Iterator[None]:
 
 
 def one_of_two(rank: int, folder: str) -> None:
-    """Train in one of two processes, on data of its own, and save the network."""
+    """Train in one of two processes, on other data, and save the network."""
     torch.set_num_threads(1)
     with process_group(rank, 2, Path(folder) / "store"):
         model = network()

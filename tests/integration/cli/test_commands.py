@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -62,12 +63,37 @@ def test_a_run_is_removed_by_name(
         shutil.copytree(finished[0].folder / finished[1].json["run"], here.folder / "runs" / name)
     (here.folder / "runs" / "a-3" / "thesis.tex").write_text("mine")
     (here.folder / "runs" / "a-1" / ".report.json.1f2e3d4c5b6a.draft").write_text("a draft of a killed run")
-    removed, kept, unknown = (call(capsys, f"runs rm {name}") for name in ("a-1", "a-3", "a-9"))
+    removed, kept, unknown = (call(capsys, f"runs rm {name} --yes") for name in ("a-1", "a-3", "a-9"))
 
     assert (0, 2, 2) == (removed.code, kept.code, unknown.code)
     assert "holds `thesis.tex`, which is not part of a run" in kept.err
     assert ["a-2", "a-3"] == sorted(path.name for path in (here.folder / "runs").iterdir())
     assert ["runs/a-2", "runs/a-3"] == sorted(run["run"] for run in call(capsys, "runs --json").json["runs"])
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", []), ("Yes", []), ("n", ["a-1", "a-2"]), ("", ["a-1", "a-2"])])
+def test_a_removal_is_confirmed(
+    finished: tuple[Workspace, Ended],
+    here: Workspace,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    left: list[str],
+) -> None:
+    """On a terminal one question names all runs; without one `--yes` is required, and nothing is removed before."""
+    for name in ("a-1", "a-2"):
+        shutil.copytree(finished[0].folder / finished[1].json["run"], here.folder / "runs" / name)
+    refused = call(capsys, "runs rm a-1 a-2")
+    terminal = io.StringIO(f"{answer}\n")
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", terminal)
+    asked = call(capsys, "runs rm a-1 a-2 a-1")
+
+    assert 2 == refused.code
+    assert "`runs rm` asks for a confirmation, and stdin is no terminal\nhint: add `--yes`" in refused.err
+    assert "Remove runs/a-1, runs/a-2? [y/N]" in asked.err
+    assert (int(bool(left)), left) == (asked.code, sorted(path.name for path in (here.folder / "runs").iterdir()))
+    assert ("removed nothing" in asked.err) is bool(left)
 
 
 def test_readme_commands_are_the_ones_ci_runs() -> None:
