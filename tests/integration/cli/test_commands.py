@@ -141,6 +141,40 @@ def test_missing_data_is_a_warning_in_a_plan(here: Workspace, capsys: pytest.Cap
     assert "warning: CIFAR-10 is not in" in ended.err
 
 
+@pytest.mark.parametrize(
+    ("setting", "problems"),
+    [
+        ("dataset.root={folder}", ["error: CIFAR-10 is not in"]),
+        ("target.device=cuda:7", ["error: CIFAR-10 is not in", "error: this machine has no device cuda:7"]),
+        ("training.kernels=compiled", ["error: CIFAR-10 is not in", "needs a C++ compiler, and there is no nothing"]),
+    ],
+)
+def test_a_strict_plan(
+    here: Workspace,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    problems: list[str],
+) -> None:
+    """It is shown, and exits with code 5 with everything that is missing; without `--strict` these are warnings."""
+    monkeypatch.setenv("CXX", "nothing")
+    spec = ROOT / "specs" / "resnet_cifar.yaml"
+    settings = [setting.format(folder=here.folder), f"dataset.root={here.folder}"]
+    here.remember_rates(spec, *settings)
+    line = f"plan {spec} {' '.join(f'--set {one}' for one in settings)}"
+    warned, ended = call(capsys, line), call(capsys, f"{line} --strict")
+
+    assert (0, 5) == (warned.code, ended.code)
+    assert warned.out.splitlines()[0] == ended.out.splitlines()[0]
+    assert all(problem in ended.err for problem in problems)
+    assert "warning: CIFAR-10 is not in" in warned.err
+
+
+def test_a_strict_plan_without_problems(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """It exits with code 0."""
+    assert 0 == call(capsys, "plan small.yaml --strict").code
+
+
 def test_an_autosparse_yaml_above_is_found(
     here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
