@@ -82,7 +82,7 @@ def compiled_module(model: nn.Sequential, hold: Any) -> nn.Module:
 
 @loop
 def compiled_step(model: nn.Sequential, hold: Any) -> nn.Module:
-    """`torch.compile` of the loss and of the step of the optimizer, which runs no hook."""
+    """`torch.compile` of the loss and of the step of the optimizer."""
     optimizer = momentum(model)
     loss: Any = torch.compile(loss_of, backend="aot_eager")
     step: Any = torch.compile(optimizer.step, backend="aot_eager")
