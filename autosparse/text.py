@@ -46,6 +46,11 @@ def listed(names: Sequence[object], shown: int = 6) -> str:
     return ", ".join(map(str, names[:shown])) + (f" and {rest:,} more" if rest > 0 else "")
 
 
+def plural(number: int, noun: str, several: str = "") -> str:
+    """Return a count with its noun, such as `1 step` and `1,200 steps`; `several` is an irregular plural."""
+    return f"{number:,} {noun if number == 1 else several or noun + 's'}"
+
+
 def literal(text: object) -> str:
     """Return a text for a table or a line of code, without markup and line breaks."""
     return visible(re.sub(r"[`|<>\x00-\x1f\x7f]", "_", str(text)))

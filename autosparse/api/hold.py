@@ -10,11 +10,10 @@ from contextlib import AbstractContextManager, suppress
 from importlib import import_module
 from typing import Any, TypeAlias
 
+from autosparse.api.masked_weights import COMPILED, home_of, loses_zeros, parametrization_at, weight_at
 from autosparse.borders import in_short
 from autosparse.errors import UsageError
 from autosparse.lazy_torch import torch
-
-_COMPILED = "_orig_mod"
 
 
 class Hold(AbstractContextManager["Hold"]):
@@ -64,8 +63,8 @@ def hold_zero(
         A handle that removes the hooks.
 
     Raises:
-        UsageError: If no optimizer is given, an object is no optimizer of the model, no optimizer has a masked weight
-            although some train, or a weight is sharded over processes.
+        UsageError: If no optimizer is given, an object is no optimizer of the model, or no optimizer has a masked
+            weight although some train.
     """
     if not optimizers:
         raise UsageError("`hold` needs the optimizer that trains the model", "write `masks.hold(optimizer)`")
@@ -73,29 +72,35 @@ def hold_zero(
         _IDLE.pop().remove()
     _check(model, weights, optimizers)
     zeros = {id(weight): _Zero(~masks[name].to(weight.device)) for name, weight in weights.items()}
-    handles: list[Any] = []
-    homes: list[_Home] = []
-    for module in model.modules():
-        for name, parameter in module._parameters.items():
-            # Every module with the weight: loading a state writes a tied weight once per module.
-            if id(parameter) in zeros:
-                zero = zeros[id(parameter)]
-                homes.append((weakref.ref(module), name, zero))
-                handles.append(module.register_load_state_dict_post_hook(_Zeroing([(name, zero)])))
-    step = _AfterStep(homes)
+    homes = {
+        (module, name): zeros[id(parameter)]
+        for module in model.modules()
+        for name, parameter in module._parameters.items()
+        # Every module with the weight: loading a state writes a tied weight once per module.
+        if id(parameter) in zeros
+    }
+    held = [(name, zeros[id(weight)]) for name, weight in weights.items()]
+    for name, zero in held:  # a parametrized weight may become a parameter
+        home, leaf = home_of(model, name)
+        if home is not None:
+            homes.setdefault((home, leaf), zero)
+    step = _AfterStep([(weakref.ref(module), name, zero) for (module, name), zero in homes.items()])
     step.handle = import_module("torch.optim.optimizer").register_optimizer_step_post_hook(step)
-    known = {id(parameter): name for name, parameter in model.named_parameters()}
-    places = tuple((known[key], zero) for key, zero in zeros.items())
-    handles += [
+    handles: list[Any] = [
         step.handle,
-        model.register_forward_pre_hook(_Zeroing(places, before_forward=True)),
-        model.register_state_dict_pre_hook(_Zeroing(places)),
         *(
-            _Observed(optimizer, step)
-            for optimizer in optimizers
-            if not hasattr(optimizer, "_optimizer_step_post_hooks")
+            module.register_load_state_dict_post_hook(_Zeroing([(name, zero)]))
+            for (module, name), zero in homes.items()
         ),
+        model.register_forward_pre_hook(_Zeroing(held, before_forward=True)),
+        model.register_state_dict_pre_hook(_Zeroing(held)),
     ]
+    for optimizer in optimizers:
+        step.zero_state(optimizer)
+        if hasattr(optimizer, "_optimizer_step_post_hooks"):
+            handles.append(optimizer.register_load_state_dict_post_hook(step.zero_state))
+        else:
+            handles.append(_Observed(optimizer, step))
     for weight in weights.values():
         zeros[id(weight)].mask_gradient(weight)
     return Hold([*zeros.values()], handles)
@@ -128,8 +133,8 @@ def unwrap(model: torch.nn.Module) -> torch.nn.Module:
     while True:
         if isinstance(model, (*parallel, torch.optim.swa_utils.AveragedModel)):
             model = model.module
-        elif _COMPILED in model._modules:
-            model = model.get_submodule(_COMPILED)
+        elif COMPILED in model._modules:
+            model = model.get_submodule(COMPILED)
         else:
             return model
 
@@ -144,7 +149,7 @@ def named_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
         Name -> parameter, without the prefixes of compiled parts.
     """
     return {
-        name.replace(f"{_COMPILED}.", ""): parameter
+        name.replace(f"{COMPILED}.", ""): parameter
         for name, parameter in model.named_parameters(remove_duplicate=False)
     }
 
@@ -171,8 +176,8 @@ def copy_of(model: torch.nn.Module) -> torch.nn.Module:
         ) from error
     for module in [*duplicate.modules()]:
         for name, child in module._modules.items():
-            if child is not None and _COMPILED in child._modules:
-                module._modules[name] = child._modules[_COMPILED]
+            if child is not None and COMPILED in child._modules:
+                module._modules[name] = child._modules[COMPILED]
     from autosparse.core.torch_compat.narrow_stride_fix import avoid_narrow_strides
 
     return avoid_narrow_strides(duplicate)
@@ -184,13 +189,15 @@ class _Zero:
     def __init__(self, pruned: torch.Tensor) -> None:
         self.pruned = pruned
         self.held = True
-        self._hooks: dict[int, tuple[Any, Any]] = {}
+        self._handles: list[Any] = []
+        self._tensors: dict[int, int] = {}
+        self._sound: tuple[int, int] | None = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Zero:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"pruned": self.pruned, "held": self.held, "_hooks": {}}
+        return {"pruned": self.pruned, "held": self.held, "_handles": [], "_tensors": {}, "_sound": None}
 
     def __call__(self, weight: torch.Tensor) -> None:
         if self.held:
@@ -199,16 +206,34 @@ class _Zero:
 
     def mask_gradient(self, weight: torch.nn.Parameter) -> None:
         """Zero the gradients of the pruned weights of a trainable parameter from now on."""
-        known = self._hooks.get(id(weight))
-        if self.held and weight.requires_grad and not (known and known[0]() is weight):
-            self._hooks[id(weight)] = weakref.ref(weight), weight.register_hook(self._masked)
+        if not (self.held and weight.requires_grad):
+            return
+        hooks: Any = weight._backward_hooks
+        if self._masked not in (hooks or {}).values():
+            self._handles.append(weight.register_hook(self._masked))
+        elif self._tensors.get(id(weight)) != weight._cdata:
+            weight._backward_hooks = hooks  # `swap_tensors` keeps the hooks of Python, and drops those of C++
+        self._tensors[id(weight)] = weight._cdata
+
+    def check(self, model: torch.nn.Module, name: str) -> None:
+        """Refuse a new parametrization of the weight that does not keep zeros."""
+        parts = parametrization_at(model, name)
+        known = None if parts is None else (id(parts), len(parts))
+        if not self.held or known in (None, self._sound):
+            return
+        if problem := loses_zeros(model, name, self.pruned):
+            raise UsageError(
+                f"the masks do not fit {type(model).__name__}: {problem}",
+                "call `torch.nn.utils.parametrize.remove_parametrizations` on the layer",
+            )
+        self._sound = known
 
     def release(self) -> None:
         """Stop the hold, also in copies of the model."""
         self.held = False
-        for _, handle in self._hooks.values():
+        for handle in self._handles:
             handle.remove()
-        self._hooks = {}
+        self._handles = []
 
     def _masked(self, gradient: torch.Tensor) -> torch.Tensor:
         if gradient.layout is not torch.strided or gradient.shape != self.pruned.shape:
@@ -233,15 +258,27 @@ class _AfterStep:
         self.handle: Any = None
 
     def __call__(self, optimizer: Any, arguments: Any = (), options: Any = None) -> None:
+        for weight, zero in self._held(optimizer):
+            zero(weight)
+
+    def zero_state(self, optimizer: Any) -> None:
+        """Zero momentum and averages of pruned weights: some optimizers assign them to weights outside their step."""
+        state = getattr(optimizer, "state", None)
+        if not isinstance(state, Mapping):
+            return
+        for weight, zero in self._held(optimizer):
+            for value in [*state.get(weight, {}).values()]:
+                if type(value) is torch.Tensor and value.is_floating_point() and value.shape == weight.shape:
+                    zero(value)
+
+    def _held(self, optimizer: Any) -> list[tuple[torch.nn.Parameter, _Zero]]:
         alive = [(module, name, zero) for home, name, zero in self._homes if (module := home()) is not None]
         if self._homes and not alive:  # the model was deleted together with its hold
             self._homes = ()
             _IDLE.append(self.handle)  # torch iterates over the hooks here: none may be removed
         parameter_ids = _parameter_ids(optimizer)
-        for module, name, zero in alive:
-            weight = module._parameters.get(name)
-            if weight is not None and id(weight) in parameter_ids:
-                zero(weight)
+        weights = [(weight_at(module, name, zero.pruned.shape), zero) for module, name, zero in alive]
+        return [(weight, zero) for weight, zero in weights if weight is not None and id(weight) in parameter_ids]
 
 
 class _Zeroing:
@@ -255,14 +292,12 @@ class _Zeroing:
         if self.before_forward and (not module.training or torch.compiler.is_compiling()):
             return
         for name, zero in self.places:
-            try:
-                parameter = module.get_parameter(name)
-            except AttributeError:  # a copy that changed since, or the plain tensor of a functional call
-                continue
-            if parameter.shape != zero.pruned.shape:
-                continue
-            if self.before_forward:
-                zero.mask_gradient(parameter)  # the parameter may have been frozen or replaced since
+            parameter = weight_at(module, name, zero.pruned.shape)
+            if parameter is None or parameter.shape != zero.pruned.shape:
+                continue  # a copy that changed since
+            if self.before_forward:  # the parameter may have been frozen, replaced or parametrized since
+                zero.mask_gradient(parameter)
+                zero.check(module, name)
             zero(parameter)
 
 
@@ -295,11 +330,6 @@ class _Observed:
 
 
 def _check(model: torch.nn.Module, weights: Mapping[str, torch.nn.Parameter], optimizers: Sequence[Any]) -> None:
-    if sharded := [name for name, weight in weights.items() if hasattr(weight, "placements")]:
-        raise UsageError(
-            f"{sharded[0]} is sharded over processes, and masks hold whole weights",
-            "apply the masks before the model is sharded, and hold them under DistributedDataParallel",
-        )
     parameters = {id(parameter) for parameter in model.parameters()}
     held: set[int] = set()
     for optimizer in optimizers:

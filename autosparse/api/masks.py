@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.api.batches import Examples, Signature
-from autosparse.api.hold import Hold, copy_of, hold_zero, named_parameters, unwrap
+from autosparse.api.hold import Hold, copy_of, hold_zero, unwrap
+from autosparse.api.masked_weights import find_weights, sharded_weight
+from autosparse.api.trainers import callback_for
 from autosparse.backends import fitting_threads
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.connectivity import Finding, emptied, examine
@@ -212,6 +214,30 @@ class Masks(Mapping[str, "torch.Tensor"]):
         self.apply(home)
         return handle
 
+    def callback(self, model: torch.nn.Module | str | None = None) -> Any:
+        """Return a callback for Lightning or the Hugging Face `Trainer` that holds the masks through the training.
+
+        It applies the masks when the training starts, also from a checkpoint, and ends the hold when the training
+        ends; pruned weights stay zero. Import the library of the trainer first: `lightning.pytorch`,
+        `pytorch_lightning` or `transformers`.
+
+        Args:
+            model: Network of the masks, or its attribute in the trained module, such as `"net"`. By default the network
+                that the masks were made for, or else the one part of the trained module that the masks fit.
+
+        Returns:
+            The callback, for `callbacks=[...]` of either trainer.
+
+        Raises:
+            MissingExtra: If neither library is installed.
+            UsageError: When the training starts, if masks do not fit, fit several parts or cannot be held.
+
+        Examples:
+            >>> import lightning.pytorch  # doctest: +SKIP
+            >>> trainer = lightning.pytorch.Trainer(callbacks=[masks.callback()])  # doctest: +SKIP
+        """
+        return callback_for(self, model)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file atomically.
 
@@ -273,24 +299,57 @@ class Masks(Mapping[str, "torch.Tensor"]):
             )
         return home
 
+    def home_in(self, root: torch.nn.Module, model: torch.nn.Module | str | None = None) -> torch.nn.Module:
+        """Return the network of the masks inside the module that a trainer trains.
+
+        Args:
+            root: Trained module, wrapped or not.
+            model: The network or its attribute in `root`, where known.
+
+        Returns:
+            The network, unwrapped.
+
+        Raises:
+            UsageError: If `root` lacks the attribute, or the masks fit none or several of its parts.
+        """
+        if isinstance(model, torch.nn.Module):
+            return unwrap(model)
+        root = unwrap(root)
+        if model is not None:
+            try:
+                return unwrap(root.get_submodule(model))
+            except AttributeError:
+                known = ", ".join(name for name, _ in root.named_children())
+                raise UsageError(f"{type(root).__name__} has no module {model}", f"its modules are {known}") from None
+        named = [(name, unwrap(part)) for name, part in root.named_modules()]
+        parts = {id(part): (name, part) for name, part in named}
+        if self._model is not None and id(self._model) in parts:
+            return self._model
+        fitting = [(name, part) for name, part in parts.values() if not find_weights(part, self)[1]]
+        if len(fitting) == 1:
+            return fitting[0][1]
+        several = " and ".join(name or "itself" for name, _ in fitting[:3])
+        raise UsageError(
+            f"the masks fit several parts of {type(root).__name__}: {several}"
+            if fitting
+            else f"the masks fit no part of {type(root).__name__}: {find_weights(root, self)[1][0]}",
+            'name the network: `masks.callback(model=network)`, or by its attribute, `masks.callback(model="net")`',
+        )
+
     def _weights_of(self, plain: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-        parameters = named_parameters(plain)
-        problems: list[str] = []
-        for name, mask in self.items():
-            parameter = parameters.get(name)
-            if parameter is None:
-                problems.append(f"it has no parameter {name}")
-            elif torch.nn.parameter.is_lazy(parameter):
-                problems.append(f"{name} is lazy: it has no shape before its first batch")
-            elif parameter.shape != mask.shape:
-                problems.append(f"{name} is {tuple(parameter.shape)} and its mask {tuple(mask.shape)}")
+        if sharded := sharded_weight(plain):
+            raise UsageError(
+                f"{sharded} is sharded over processes, and masks hold whole weights",
+                "apply the masks before the model is sharded, and hold them under DistributedDataParallel",
+            )
+        weights, problems = find_weights(plain, self)
         if problems:
             more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
             raise UsageError(
                 f"the masks do not fit {type(plain).__name__}: {'; '.join(problems[:3])}{more}",
-                "pass the network that was pruned, built as it was",
+                "pass the network that was pruned, built as it was and not parametrized since",
             )
-        return {name: parameters[name] for name in self}
+        return weights
 
 
 @dataclass(frozen=True)

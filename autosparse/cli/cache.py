@@ -26,7 +26,7 @@ from autosparse.store import Artifact, Remote, Store, collect, collect_remote
 from autosparse.store.archive import write_archive
 from autosparse.store.descriptor import size_of
 from autosparse.store.files import check_room, drafted, link_new, sweep, writing
-from autosparse.text import markdown, size
+from autosparse.text import markdown, plural, size
 
 cache = typer.Typer(
     cls=Group,
@@ -129,7 +129,7 @@ def cache_gc(
     if json_:
         show_json({"schema_version": 1, "removed": not dry_run, "bytes": freed, "artifacts": [*map(asdict, gone)]})
     else:
-        number = f"{len(gone)} artifact{'s' * (len(gone) != 1)}"
+        number = plural(len(gone), "artifact")
         show_text(f"{number}, {size(freed)}, {'would be' if dry_run else 'are'} removed")
 
 

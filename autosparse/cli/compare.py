@@ -24,13 +24,13 @@ from autosparse.planning.model import Plan
 from autosparse.planning.status import statuses
 from autosparse.report.build import build_report
 from autosparse.report.cells import TRAINED, by_cell, missing_by_cell
-from autosparse.report.compare import Level, compare_results, compare_settings, study_json
+from autosparse.report.compare import Level, alone, compare_results, compare_settings, study_json
 from autosparse.report.finished import Finished
 from autosparse.report.folder import find_run, report_of, resolved_of
 from autosparse.report.schema import Report
 from autosparse.spec import LoadedSpec, load_spec, parse_list
 from autosparse.store import Store, open_index
-from autosparse.text import seconds
+from autosparse.text import plural, seconds
 
 
 @app.command(cls=Command, epilog=examples("compare digits-1 digits-2"))
@@ -53,6 +53,7 @@ def compare(
                 "runs": [str(one.folder) for one in chosen],
                 "settings": [asdict(row) for row in settings],
                 "results": [asdict(row) for row in rows],
+                "left_out": {budget: names[position] for budget, position in alone(reports).items()},
                 "cost": [dict(report.cost) for report in reports],
             }
         )
@@ -289,7 +290,9 @@ def _show_plan(variants: Sequence[_Variant], *, json_: bool) -> None:
 
 
 def _left(variants: Sequence[_Variant], times: Mapping[str, float]) -> str:
-    return f"{len(variants)} variants, {len(times)} steps to run, about {seconds(sum(times.values()))}"
+    return (
+        f"{plural(len(variants), 'variant')}, {plural(len(times), 'step')} to run, about {seconds(sum(times.values()))}"
+    )
 
 
 def _finish(variant: _Variant, store: Store, failures: _Failures, *, quiet: bool) -> tuple[Outcome, Report]:

@@ -119,6 +119,14 @@ Scan = Annotated[
         rich_help_panel=STEPS,
     ),
 ]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Exit with code 5 if data, a library or a device is missing, after showing the plan.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print nothing but the result and errors.", rich_help_panel=OUTPUT)

@@ -22,7 +22,7 @@ from autosparse.console.report import show_made, show_report
 from autosparse.console.scan import scanning, show_scan
 from autosparse.cost.fitted import Fitted, plan_json, shared
 from autosparse.datasets.scan import Scan, scan_source
-from autosparse.errors import MissingData, UsageError
+from autosparse.errors import MissingData, MissingRequirement, UsageError
 from autosparse.execute import Execution, Outcome, made_json
 from autosparse.planning.budgets import translations
 from autosparse.planning.graph import draw_dot, draw_mermaid
@@ -39,7 +39,7 @@ from autosparse.planning.status import (
 from autosparse.report.folder import tags_of
 from autosparse.report.schema import Report
 from autosparse.store import Store
-from autosparse.text import shell_word
+from autosparse.text import plural, shell_word
 
 
 @app.command(cls=Command, epilog=examples("plan my.yaml", "plan my.yaml --budget 0.99 --explain tune"))
@@ -68,6 +68,7 @@ def plan(
         bool, typer.Option("--mermaid", help="Draw the steps for Mermaid, in Markdown.", rich_help_panel=STEPS)
     ] = False,
     scan: options.Scan = False,
+    strict: options.Strict = False,
     refit: options.Refit = False,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -96,9 +97,10 @@ def plan(
         show_plan(fitted, translations(fitted.plan), every_step=steps, sharing=sharing)
         for name, one in scans.items():
             show_scan(name, one)
+    absent = _absent(fitted)
     if not quiet:
-        _warn(fitted)
-    _check(fitted, scans)
+        _warn(fitted, [] if strict else absent)
+    _check(fitted, scans, absent if strict else [])
     if out:
         save_plan(out, fitted.plan, fitted.statuses, loaded.relative, loaded.path)
         if not quiet:
@@ -118,12 +120,14 @@ def _scan(fitted: Fitted, *, quiet: bool) -> dict[str, Scan]:
     return scans
 
 
-def _check(fitted: Fitted, scans: Mapping[str, Scan]) -> None:
-    """Raise MissingData for broken images, FitError for a plan that does not fit."""
+def _check(fitted: Fitted, scans: Mapping[str, Scan], absent: Sequence[tuple[str, str]]) -> None:
+    """Raise MissingData for broken images, FitError for a plan that does not fit, MissingRequirement for `absent`."""
     for one in scans.values():
         one.check()
     if fitted.problem:
         raise fitted.problem
+    if absent:
+        raise MissingRequirement.of(absent)
 
 
 def _explain(fitted: Fitted, step: str, *, json_: bool) -> None:
@@ -135,10 +139,14 @@ def _explain(fitted: Fitted, step: str, *, json_: bool) -> None:
         show_chain(links)
 
 
-def _warn(fitted: Fitted) -> None:
-    compiled, statuses, machine = fitted.plan, fitted.statuses, this_machine()
+def _absent(fitted: Fitted) -> list[tuple[str, str]]:
+    compiled, statuses = fitted.plan, fitted.statuses
     absent = [*missing_data(compiled, statuses), *missing_libraries(compiled, statuses)]
-    for problem, hint in [*absent, *missing_device(compiled, machine), *excess_threads(compiled, machine)]:
+    return [*absent, *missing_device(compiled, this_machine())]
+
+
+def _warn(fitted: Fitted, absent: Sequence[tuple[str, str]]) -> None:
+    for problem, hint in [*absent, *excess_threads(fitted.plan, this_machine())]:
         say(f"warning: {problem}\nhint: {hint}")
 
 
@@ -227,7 +235,7 @@ def _announce(request: RunRequest, selected: SelectedPlan) -> None:
     if not left:
         say(f"nothing to run: all {number} steps are in the cache")
         return
-    say(f"{left} step{'s' * (left != 1)} to run, {number - left} reused")
+    say(f"{plural(left, 'step')} to run, {number - left} reused")
     for change in selected.fitted.adjustments:
         say(f"to fit {change.limit}: {change}")
     for note in selected.fitted.notes:
@@ -263,7 +271,7 @@ def _show(request: RunRequest, selected: SelectedPlan, outcome: Outcome, report:
 def _unfinished(outcome: Outcome) -> str:
     failed, skipped = len(outcome.failed), len(outcome.skipped)
     return (
-        f"{failed} step{'s' * (failed > 1)} failed, {skipped} that depend on "
+        f"{plural(failed, 'step')} failed, {skipped} that depend on "
         f"{'them are' if failed > 1 else 'it are'} skipped: the same command runs these alone"
     )
 
@@ -282,8 +290,6 @@ def _interrupted(begun: Sequence[Execution], selection: Selection) -> str:
         return "stopped before anything ran"
     outcome = begun[0].outcome
     made = sum(status != "reuse" for status in outcome.steps.values())
+    planned = plural(max(made, len(to_run(selection.statuses))), "step")
     goes_on = "makes the forced steps once more and goes on" if selection.forced else "resumes with the next step"
-    return (
-        f"stopped: {len(outcome.steps)} of {len(selection.statuses)} steps are kept ({made} made by this call)\n"
-        f"hint: the same command {goes_on}"
-    )
+    return f"stopped after {made} of {planned}; finished steps are kept\nhint: the same command {goes_on}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from autosparse.report.folder import (
 )
 from autosparse.report.schema import Report
 from autosparse.store.files import occupied
+from autosparse.text import listed as listed_names
 
 _SHOWN = "Contents"
 _SECTION_HELP = f"Show only this section; repeatable: {', '.join(SECTIONS)}."
@@ -163,12 +165,31 @@ def tag_(
     say(f"{tagged.folder} has {'tags ' + ', '.join(tagged.tags) if tagged.tags else 'no tag'}")
 
 
-@runs.command("rm", cls=Command, epilog=examples("runs rm digits-1 digits-2"))
-def remove(run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs' folders or names.")]) -> None:
-    """Remove the folders of runs; their artifacts stay in the cache."""
-    for folder in [find_run(named).folder for named in dict.fromkeys(run)]:
+@runs.command("rm", cls=Command, epilog=examples("runs rm digits-1 digits-2", "runs rm digits-1 --yes"))
+def remove(
+    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs' folders or names.")],
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Remove without a question; required where stdin is no terminal.")
+    ] = False,
+) -> None:
+    """Remove the folders of runs after a confirmation; their artifacts stay in the cache."""
+    folders = [*dict.fromkeys(find_run(named).folder for named in run)]
+    if not yes and not _confirmed(folders):
+        say("removed nothing")
+        raise typer.Exit(1)
+    for folder in folders:
         remove_folder(folder)
         say(f"removed {folder}")
+
+
+def _confirmed(folders: Sequence[Path]) -> bool:
+    """Ask whether to remove folders, with models and reports that no cache holds."""
+    if not sys.stdin.isatty():
+        raise UsageError("`runs rm` asks for a confirmation, and stdin is no terminal", "add `--yes`")
+    answer = typer.prompt(
+        f"Remove {listed_names(folders)}? [y/N]", default="n", show_default=False, prompt_suffix=" ", err=True
+    )
+    return str(answer).strip().lower() in ("y", "yes")
 
 
 def _run_json(one: Reached) -> dict[str, object]:
@@ -176,6 +197,7 @@ def _run_json(one: Reached) -> dict[str, object]:
     return {
         "run": str(one.run.folder),
         "finished": one.run.report is not None,
+        "problem": one.run.problem or None,
         "tags": list(one.run.tags),
         **about,
         "accuracy": one.accuracy,

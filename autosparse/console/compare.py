@@ -9,10 +9,10 @@ from typing import Any
 from autosparse.console.format import FIXED, plain, results, show_table
 from autosparse.planning.model import PURPOSES
 from autosparse.report.cells import TRAINED, counted, joined
-from autosparse.report.compare import Compared, Level, Setting, gain_over, interval_of, predicted
+from autosparse.report.compare import Compared, Level, Setting, alone, gain_over, interval_of, predicted
 from autosparse.report.schema import Report
 from autosparse.report.significance import Difference, Interval
-from autosparse.text import seconds, size
+from autosparse.text import listed, plural, seconds, size
 
 
 def show_compared(
@@ -36,6 +36,8 @@ def show_compared(
             lines.append(["", "", *map(_gain, row.gains)])
     show_table(["method", "budget", *names], lines, optional=range(len(names) + 1, 3, -1), console=console)
     console.print(plain(f"below each: the difference from {names[0]}, paired by seed; {_significance(rows)}", "dim"))
+    if left_out := [f"{budget} ({names[position]})" for budget, position in alone(reports).items()]:
+        console.print(plain(f"left out, in one run only: {listed(left_out)}", "dim"))
     console.print()
     show_table(["", *names], _costs(reports))
 
@@ -61,7 +63,7 @@ def _significance(rows: Sequence[Compared]) -> str:
         return "no method, budget and seed with trained networks in common"
     one = "one seed: seed variation not included; "
     alone = one if all(gain.seeds == 1 for gain in tested) else ""
-    number = f"{len(tested)} comparison{'s' * (len(tested) > 1)}"
+    number = plural(len(tested), "comparison")
     return f"{alone}* is significant at 5 %, p with Holm's correction for {number}; intervals are not corrected"
 
 

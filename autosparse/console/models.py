@@ -13,13 +13,13 @@ from autosparse.console.format import bar, number_table, plain, results, show_ta
 from autosparse.cost.bench import Bench
 from autosparse.report.schema import Emitted
 from autosparse.report.speeds import ERROR, GAIN, SMALLER, images_at_once, sentences, verified
-from autosparse.text import listed, number, size
+from autosparse.text import listed, number, plural, size
 
 
 def show_bench(bench: Bench, about: dict[str, Any]) -> None:
     """Show the speed of training next to a standard PyTorch loop, of scoring, and their share of the machine's peak."""
     console = results()
-    threads = f"{about['threads']} thread{'s' * (about['threads'] != 1)}"
+    threads = plural(about["threads"], "thread")
     console.print(plain(f"{about['processor']}, {about['device']}, {threads}, torch {about['torch']}", "bold"))
     peaks = ", ".join(f"{precision} {rate / 1e9:,.0f}" for precision, rate in bench.peaks.items())
     console.print(plain(f"matrix product, GFLOP/s: {peaks}", "dim"))

@@ -21,7 +21,7 @@ from autosparse.planning.budgets import Between, Translation
 from autosparse.planning.model import PURPOSES, Plan
 from autosparse.planning.status import SHARED, Status, chain, count, to_run
 from autosparse.spec import Amount, binary_size
-from autosparse.text import listed, number, seconds, seconds_range, size, trainings
+from autosparse.text import listed, number, plural, seconds, seconds_range, size, trainings
 
 STYLES = {"run": ("+", "yellow"), "resume": (">", "cyan"), "reuse": ("=", "green")}
 _REASONS = 3
@@ -40,7 +40,7 @@ def show_plan(
     for name, source in plan.sources.items():
         if source.reading:
             number = len(source.class_names)
-            classes = f"{number:,} class{'es' * (number != 1)}: {listed(source.class_names)}"
+            classes = f"{plural(number, 'class', 'classes')}: {listed(source.class_names)}"
             console.print(plain(f"{name}: {source.reading}; {classes}"))
     table = Table("", "", box=None, show_header=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     costs = any(status.status != "reuse" and name in fitted.price.steps for name, status in statuses.items())
@@ -95,9 +95,11 @@ def _reasons(console: Console, plan: Plan, statuses: Mapping[str, Status]) -> No
     # Sources of the reasons, and the number of steps that each makes run.
     reasons = Counter(statuses[chain(plan, statuses, name)[-1]].reason for name in to_run(statuses))
     for reason, times in reasons.most_common(_REASONS):
-        console.print(plain(f"{times} step{'s' * (times != 1)} to run: {reason}"))
+        console.print(plain(f"{plural(times, 'step')} to run: {reason}"))
     if len(reasons) > _REASONS:
-        console.print(plain(f"and {len(reasons) - _REASONS} more reasons; `--steps` and `--explain STEP` show them"))
+        console.print(
+            plain(f"and {plural(len(reasons) - _REASONS, 'more reason')}; `--steps` and `--explain STEP` show them")
+        )
 
 
 def _compiling(console: Console, item: PayBack) -> None:
@@ -127,7 +129,7 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
         left = fitted.left
         parts = [f"{len(fitted.statuses) - total['reuse']} to run, {total['reuse']} reused"]
         threads = plan.spec.target.threads
-        one_by_one = f"{threads} thread{'s' * (threads != 1)}"
+        one_by_one = "as many threads as fit" if threads == "auto" else plural(threads, "thread")
         together = f"{fitted.workers} steps at once, {one_by_one} each"
         where = f"on {plan.spec.target.device} ({together if fitted.workers > 1 else one_by_one})"
         busy = price.slowdown >= BUSY
@@ -146,7 +148,9 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
         unknown = sum(name not in price.steps for name in fitted.to_run)
         missing = f"a device {plan.spec.target.device}" if price is NO_PRICE else "their data"
         if unknown:
-            console.print(plain(f"the cost of {unknown} steps is unknown until {missing} is available", "yellow"))
+            console.print(
+                plain(f"the cost of {plural(unknown, 'step')} is unknown until {missing} is available", "yellow")
+            )
         elif (cost := fitted.trainings) is not None:
             counted = fitted.counted
             work = f"{number(counted.steps)} training steps, {number(counted.macs)} MACs"

@@ -20,7 +20,7 @@ from autosparse.cost.fitted import Fitted
 from autosparse.execute import Everyone, with_skipped
 from autosparse.planning.model import PURPOSES, Step
 from autosparse.steps import operations
-from autosparse.text import seconds, size, sparkline
+from autosparse.text import plural, seconds, size, sparkline
 
 _MOST = 6  # running steps that are shown
 _WIDTH, _NARROW = 16, 80  # columns of a bar; columns of a terminal below which bars are half as wide
@@ -110,7 +110,7 @@ class Tree:
     def _whole(self) -> Text:
         names = self._eta.names
         parts = [
-            f"{self._made} of {max(self._made, len(names))} steps",
+            f"{self._made} of {plural(max(self._made, len(names)), 'step')}",
             f"{seconds(time.monotonic() - self._begin)}, {self._eta.text}",
             size(resident_memory(children=True)),
         ]

@@ -21,7 +21,7 @@ from autosparse.report.folder import Reached
 from autosparse.report.schema import Checked, MaskCost, Report, Sanity
 from autosparse.report.significance import signed
 from autosparse.report.speeds import AGAIN
-from autosparse.text import number, seconds, shell_word, sparkline, trainings
+from autosparse.text import number, plural, seconds, shell_word, sparkline, trainings
 
 
 def show_report(
@@ -83,7 +83,7 @@ def _run(console: Console, report: Report) -> None:
     made = report.steps["run"] + report.steps["resume"]
     if not made:
         console.print(plain("nothing to run: every artifact was in the cache", "bold green"))
-    ran = f"{made} steps run, {report.steps['reuse']} reused, in {seconds(report.seconds)}"
+    ran = f"{plural(made, 'step')} run, {report.steps['reuse']} reused, in {seconds(report.seconds)}"
     console.print(plain(f"{ran}; run folder {report.run}", "dim"))
 
 
@@ -95,7 +95,7 @@ def show_made(made: Mapping[str, Any]) -> None:
             console.print(plain(f"{sign} {kind:<6} {name}", style), soft_wrap=True)
     sentence = f"{len(made['made'])} made, {made['steps']['reuse']} reused, in {seconds(made['seconds'])}"
     left = len(made["missing"])
-    console.print(plain(f"{sentence}; {left} step{'s' * (left != 1)} of {made['spec']} left to run", "bold"))
+    console.print(plain(f"{sentence}; {plural(left, 'step')} of {made['spec']} left to run", "bold"))
 
 
 def show_runs(runs: Sequence[Reached]) -> None:
@@ -128,7 +128,7 @@ def _accuracies(console: Console, report: Report, sort: str, shown: Report) -> N
     seeds = len({result.seed for result in report.results} | {one.seed for one in report.missing})
     spread = "mean ± sd of " if seeds > 1 else ""
     others = f" except {', '.join(report.oracles)}" if report.oracles else ""
-    caption = f"test accuracy in %, last epoch, {spread}{seeds} seed{'s' * (seeds != 1)}; * best{others}"
+    caption = f"test accuracy in %, last epoch, {spread}{plural(seeds, 'seed')}; * best{others}"
     rows, names = cells.rows_of(report), {(row.name, row.control) for row in cells.rows_of(shown)}
     best = [cells.best_of(rows, column) for column in range(len(columns))]
     rows = [row for row in rows if (row.name, row.control) in names]

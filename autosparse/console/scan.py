@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from autosparse.console.format import notes, plain, results, show_table
 from autosparse.datasets.decode import SET_SIZE
 from autosparse.datasets.scan import Equal, Scan, SplitScan
-from autosparse.text import listed
+from autosparse.text import listed, plural
 
 _SHOWN = 20  # broken images and classes
 _EVERY = 30.0  # seconds between two lines of progress
@@ -53,7 +53,7 @@ def show_scan(name: str, scan: Scan) -> None:
     for broken in scan.broken[:_SHOWN]:
         console.print(plain(f"broken, {broken.split}: {broken.name}: {broken.reason}", "red"), soft_wrap=True)
     if (more := len(scan.broken) - _SHOWN) > 0:
-        text = f"and {more:,} more broken image{'s' * (more > 1)}: `--json` lists all"
+        text = f"and {plural(more, 'more broken image')}: `--json` lists all"
         console.print(plain(text, "red"))
 
 

@@ -20,7 +20,7 @@ from autosparse.lazy_torch import numpy
 from autosparse.registry import FilePath
 from autosparse.regular_file import LARGEST_IMAGE, read_regular
 from autosparse.store import contents, digest, name_in
-from autosparse.text import listed
+from autosparse.text import listed, plural
 
 _SUFFIXES = {
     ".apng", ".avif", ".avifs", ".bmp", ".dcx", ".dds", ".dib", ".gif", ".icb", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc",
@@ -222,7 +222,7 @@ def _as_splits(top: _Folder, splits: Sequence[_Folder]) -> Layout:
     used = [by_purpose[purpose] for purpose in parts]
     warnings = [
         _unused(
-            f"{_counted(len(folder.every), 'image')} of {folder.path}",
+            f"{plural(len(folder.every), 'image')} of {folder.path}",
             len(folder.every),
             "the folder holds no classes" if folder.purpose else "the folder is not a split",
         )
@@ -259,7 +259,7 @@ def _as_classes(top: _Folder, plain: Sequence[_Folder]) -> Layout:
 def _left_out(parents: Sequence[_Folder], used: Sequence[_Folder], empty: Sequence[_Folder]) -> list[str]:
     # `parents` hold no images of a class themselves, the class folders of `used` do, `empty` hold none.
     warnings = [
-        _unused(f"{_counted(number, 'image')} directly in {folder.path}", number, "no class folder holds them")
+        _unused(f"{plural(number, 'image')} directly in {folder.path}", number, "no class folder holds them")
         for folder in parents
         if (number := len(folder.images))
     ]
@@ -279,11 +279,7 @@ def _left_out(parents: Sequence[_Folder], used: Sequence[_Folder], empty: Sequen
 def _kinds(files: Counter[str]) -> str:
     # 7 files (5 `.txt`, 2 `.heic`)
     kinds = [f"{number:,} {kind}" for kind, number in files.most_common()] if len(files) > 1 else [*files]
-    return f"{_counted(files.total(), 'file')} ({listed(kinds, _SHOWN)})"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
+    return f"{plural(files.total(), 'file')} ({listed(kinds, _SHOWN)})"
 
 
 def _unused(subject: str, number: int, reason: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from autosparse.borders import is_out_of_memory
 from autosparse.errors import UsageError
 from autosparse.store import digest
-from autosparse.text import listed
+from autosparse.text import listed, plural
 
 Counts = Mapping[str, Mapping[Any, int]]  # split -> label -> number of images
 
@@ -49,10 +49,10 @@ class Classes:
             else:
                 unknown.append(label)
         if unknown:
-            classes = f"{len(self.values)} class{'es' * (len(self.values) != 1)}"
-            plural = "s" * (len(unknown) > 1)
+            classes = plural(len(self.values), "class", "classes")
+            noun = "label" if len(unknown) == 1 else "labels"
             names = listed([*map(repr, unknown)], 20)
-            raise UsageError(f"{where} has label{plural} {names} but {classes}: {listed(self.names)}")
+            raise UsageError(f"{where} has {noun} {names} but {classes}: {listed(self.names)}")
         return [numbers[label] for label in labels]
 
 

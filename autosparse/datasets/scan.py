@@ -19,6 +19,7 @@ from autosparse.datasets.decode import decoded
 from autosparse.errors import MissingData, StepError
 from autosparse.lazy_torch import numpy
 from autosparse.store import Store, digest
+from autosparse.text import plural
 
 _VERSION = 1  # of the remembered scans
 _AT_ONCE = 64  # images in memory
@@ -96,8 +97,7 @@ class Scan:
         """Raise MissingData if an image is broken."""
         if self.broken:
             number, images = len(self.broken), sum(one.images for one in self.splits)
-            plural = "s" * (images != 1)
-            raise MissingData(f"{number:,} of {images:,} image{plural} cannot be read", "remove or replace them")
+            raise MissingData(f"{number:,} of {plural(images, 'image')} cannot be read", "remove or replace them")
 
 
 def scan_source(source: Source, observe: Callable[[int, int], None] = lambda done, total: None) -> Scan:

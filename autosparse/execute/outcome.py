@@ -23,6 +23,7 @@ from autosparse.foreign_code import internal, is_ours, location_of, printing_to_
 from autosparse.planning.model import Plan, Step
 from autosparse.planning.status import Status
 from autosparse.store import FREE_SPACE, Store, digest, is_full, open_index
+from autosparse.text import plural
 
 
 @contextmanager
@@ -156,7 +157,7 @@ def kind_of(errors: Collection[AutosparseError]) -> type[AutosparseError]:
 
 def with_skipped(message: str, number: int) -> str:
     """Return a failure's message with the number of steps that were skipped because of it."""
-    return f"{message}; {number} dependent step{'s' * (number > 1)} skipped" if number else message
+    return f"{message}; {plural(number, 'dependent step')} skipped" if number else message
 
 
 def made_json(plan: Plan, before: Mapping[str, Status], outcome: Outcome) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from autosparse.backends import runnable_others
 from autosparse.core.inputs import Inputs
 from autosparse.exporters._base import Function
 from autosparse.lazy_torch import numpy, torch
+from autosparse.text import plural
 
 SPREAD = 0.15
 """Interquartile range of a stable ratio, relative to its median, at most"""
@@ -233,7 +234,7 @@ def describe_load(*, wall: float, waited: float, threads: int, runnable: int, co
     if share > _WAIT:
         return f"the machine was busy: it waited for a processor {100 * share:.0f} % of the time"
     if runnable > max(cores, threads):
-        return f"the machine was busy: {runnable} threads wanted {cores} core{'s' * (cores != 1)}"
+        return f"the machine was busy: {runnable} threads wanted {plural(cores, 'core')}"
     return ""
 
 

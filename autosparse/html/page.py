@@ -14,7 +14,7 @@ from autosparse.html.theme import colour_variables, svg_rules
 from autosparse.packaged import __version__
 from autosparse.report import cells, speeds
 from autosparse.report.schema import Provenance, Report
-from autosparse.text import quoted, visible
+from autosparse.text import plural, quoted, visible
 
 if TYPE_CHECKING:
     from autosparse.html.charts import Plot
@@ -189,7 +189,7 @@ def _environments(about: Provenance) -> dict[str, str]:
     facts = {}
     for number, made in enumerate(about.environments, 1):
         versions = f"autosparse {made.autosparse}, torch {made.torch}, Python {made.python}"
-        threads = f"{made.threads} thread{'s' * (made.threads != 1)}"
+        threads = plural(made.threads, "thread")
         steps = f" ({made.steps} steps)" if several else ""
         facts[f"environment {number}" if several else "environment"] = (
             f"{versions}; {made.device}, {threads}, {made.processor}{steps}"

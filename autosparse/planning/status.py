@@ -23,6 +23,7 @@ from autosparse.registry import suggestion
 from autosparse.steps import operations
 from autosparse.steps.emit import EmitResult
 from autosparse.store import Index, Record, Store, open_index
+from autosparse.text import plural
 
 SHARED = "in the shared store"
 """reason to reuse a step whose artifact is not in the cache yet"""
@@ -169,7 +170,7 @@ def excess_threads(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
     assert isinstance(target.threads, int), "excess_threads takes the plan of a resolved spec"
     if target.threads <= machine.cores or target.elsewhere:
         return []
-    cores = f"{machine.cores} core{'s' * (machine.cores != 1)}"
+    cores = plural(machine.cores, "core")
     text = f"this process may use {cores}: {target.threads} threads are slower than one per core"
     return [(text, "`--set target.threads=auto` uses all of them")]
 

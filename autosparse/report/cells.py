@@ -13,7 +13,7 @@ from typing import Any
 
 from autosparse.report.schema import Missing, Report, Result
 from autosparse.report.significance import Interval, accuracy_interval, mean_interval
-from autosparse.text import finite, markdown, table, visible
+from autosparse.text import finite, markdown, plural, table, visible
 
 TRAINED = "trained"
 USELESS = ("collapsed", "at chance")
@@ -167,7 +167,7 @@ def counted_interval(report: Report) -> str:
     if not math.isfinite(best) or not report.test_images:
         return ""
     interval = accuracy_interval(best, report.test_images)
-    counted = f"{report.test_images:,} test image{'s' * (report.test_images != 1)}"
+    counted = plural(report.test_images, "test image")
     ends = f"{interval.low:.1f} to {interval.high:.1f}"
     return f"best at the strictest budget: {best:.1f} %, 95 % interval {ends} ({counted})"
 

@@ -127,14 +127,25 @@ def compare_settings(specs: Sequence[Mapping[str, Any]]) -> list[Setting]:
     return [row for row in rows if any(value != row.values[0] for value in row.values)]
 
 
+def alone(reports: Sequence[Report]) -> dict[str, int]:
+    """Return the budgets that only one of the runs has, and the position of that run."""
+    owners: dict[str, list[int]] = {}
+    for position, report in enumerate(reports):
+        cells = [*by_cell([*report.results, *report.controls]), *missing_by_cell(report.missing)]
+        for budget in dict.fromkeys(budget for method, budget in cells if method != "dense"):
+            owners.setdefault(budget, []).append(position)
+    return {budget: runs[0] for budget, runs in owners.items() if len(runs) == 1}
+
+
 def compare_results(reports: Sequence[Report]) -> list[Compared]:
-    """Return every method and budget of any of the runs, controls last."""
+    """Return every method of any of the runs at each budget that several runs have, controls last."""
     networks = [[*report.results, *report.controls] for report in reports]
     accuracies, states = [*map(by_cell, networks)], [*map(statuses_by_cell, networks)]
     trained = [by_cell(one for one in each if one.status == TRAINED) for each in networks]
     lost = [missing_by_cell(report.missing) for report in reports]
     images = [report.test_images or 0 for report in reports]
-    cells = dict.fromkeys([*chain(*accuracies), *chain(*lost)])
+    left_out = alone(reports)
+    cells = [cell for cell in dict.fromkeys(chain(*accuracies, *lost)) if cell[0] == "dense" or cell[1] not in left_out]
     gains = {
         cell: tuple(
             difference(one.get(cell, {}), trained[0].get(cell, {}), min(images[0], number))

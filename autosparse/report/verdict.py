@@ -11,6 +11,7 @@ from typing import Any
 from autosparse.report.cells import TRAINED, USELESS
 from autosparse.report.schema import Verdict
 from autosparse.report.significance import Accuracies, Difference, difference, signed
+from autosparse.text import plural
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ _SIGNIFICANCE = {1: "significantly better than", 0: "no significant difference f
 
 def _compared(gain: Difference | None, name: str, method: Networks) -> str:
     assert gain is not None
-    fewer = f" over {gain.seeds} common seed{'s' * (gain.seeds > 1)}" if gain.seeds < len(method.trained) else ""
+    fewer = f" over {plural(gain.seeds, 'common seed')}" if gain.seeds < len(method.trained) else ""
     ends = f"{signed(gain.low)} to {signed(gain.high)}"
     return f"{_SIGNIFICANCE[gain.sign]} {name}: {signed(gain.mean)} points{fewer}, 95 % interval {ends}"
 

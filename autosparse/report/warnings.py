@@ -19,7 +19,7 @@ from autosparse.steps.label import LabelResult
 from autosparse.steps.mask import MaskResult
 from autosparse.steps.train import EvaluateResult
 from autosparse.store import Artifact
-from autosparse.text import listed
+from autosparse.text import listed, plural
 
 _NAMED = 3  # failed steps listed for one reason
 
@@ -51,7 +51,7 @@ def describe_failures(failures: Iterable[Failure], missing: Sequence[Missing], r
         reasons.setdefault(failure.message.removeprefix(f"step `{failure.step}` failed: "), []).append(failure)
     for reason, alike in reasons.items():
         skipped = sum(len(failure.skipped) for failure in alike)
-        after = f"; {skipped} dependent step{'s' * (skipped > 1)} skipped" if skipped else ""
+        after = f"; {plural(skipped, 'dependent step')} skipped" if skipped else ""
         names = listed([f"`{failure.step}`" for failure in alike], _NAMED)
         yield f"step{'s' * (len(alike) > 1)} {names} failed: {reason}{after}"
     seeds = Counter((result.method, result.budget) for result in results)
@@ -197,7 +197,7 @@ def describe_noise(accuracies: Sequence[float], seeds: int, images: int) -> Iter
     """
     if not accuracies:
         return
-    middle, counted = statistics.median(accuracies), f"{images:,} test image{'s' * (images != 1)}"
+    middle, counted = statistics.median(accuracies), plural(images, "test image")
     best = accuracy_interval(max(accuracies), images)
     if max(one.high - one.low for one in (best, accuracy_interval(middle, images))) > 2 * _WIDE:
         yield (

@@ -253,11 +253,11 @@ def test_an_unfinished_run_says_what_to_do(
     listed, shown = call(capsys, "runs --json").json["runs"], call(capsys, "report small-1")
     table = " ".join(call(capsys, "runs").out.split())
 
-    assert ["runs/small-1"] == [run["run"] for run in listed]
+    assert [("runs/small-1", problem)] == [(run["run"], run["problem"]) for run in listed]
     assert problem in table
     assert f"cannot be shown: {problem}\nhint: " in shown.err
     assert remedy in shown.err
-    assert 0 == call(capsys, "runs rm small-1").code
+    assert 0 == call(capsys, "runs rm small-1 --yes").code
     assert [] == [*RUNS.iterdir()]
 
 
@@ -311,12 +311,12 @@ def test_a_plan_of_any_size_has_one_folder(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_live_run_is_not_removed(capsys: pytest.CaptureFixture[str]) -> None:
     """It is busy, and says that it runs."""
     with running(opened()), running(opened()):
-        removed, shown = call(capsys, "runs rm small-1"), call(capsys, "report small-1")
+        removed, shown = call(capsys, "runs rm small-1 --yes"), call(capsys, "report small-1")
 
         assert (6, 2) == (removed.code, shown.code)
         assert "run runs/small-1 is running" in removed.err
         assert "cannot be shown: it is running" in shown.err
-    assert 0 == call(capsys, "runs rm small-1").code
+    assert 0 == call(capsys, "runs rm small-1 --yes").code
 
 
 def test_a_template_is_written_after_a_kill(capsys: pytest.CaptureFixture[str]) -> None:

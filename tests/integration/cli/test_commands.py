@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -62,12 +63,37 @@ def test_a_run_is_removed_by_name(
         shutil.copytree(finished[0].folder / finished[1].json["run"], here.folder / "runs" / name)
     (here.folder / "runs" / "a-3" / "thesis.tex").write_text("mine")
     (here.folder / "runs" / "a-1" / ".report.json.1f2e3d4c5b6a.draft").write_text("a draft of a killed run")
-    removed, kept, unknown = (call(capsys, f"runs rm {name}") for name in ("a-1", "a-3", "a-9"))
+    removed, kept, unknown = (call(capsys, f"runs rm {name} --yes") for name in ("a-1", "a-3", "a-9"))
 
     assert (0, 2, 2) == (removed.code, kept.code, unknown.code)
     assert "holds `thesis.tex`, which is not part of a run" in kept.err
     assert ["a-2", "a-3"] == sorted(path.name for path in (here.folder / "runs").iterdir())
     assert ["runs/a-2", "runs/a-3"] == sorted(run["run"] for run in call(capsys, "runs --json").json["runs"])
+
+
+@pytest.mark.parametrize(("answer", "left"), [("y", []), ("Yes", []), ("n", ["a-1", "a-2"]), ("", ["a-1", "a-2"])])
+def test_a_removal_is_confirmed(
+    finished: tuple[Workspace, Ended],
+    here: Workspace,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str,
+    left: list[str],
+) -> None:
+    """On a terminal one question names all runs; without one `--yes` is required, and nothing is removed before."""
+    for name in ("a-1", "a-2"):
+        shutil.copytree(finished[0].folder / finished[1].json["run"], here.folder / "runs" / name)
+    refused = call(capsys, "runs rm a-1 a-2")
+    terminal = io.StringIO(f"{answer}\n")
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", terminal)
+    asked = call(capsys, "runs rm a-1 a-2 a-1")
+
+    assert 2 == refused.code
+    assert "`runs rm` asks for a confirmation, and stdin is no terminal\nhint: add `--yes`" in refused.err
+    assert "Remove runs/a-1, runs/a-2? [y/N]" in asked.err
+    assert (int(bool(left)), left) == (asked.code, sorted(path.name for path in (here.folder / "runs").iterdir()))
+    assert ("removed nothing" in asked.err) is bool(left)
 
 
 def test_readme_commands_are_the_ones_ci_runs() -> None:
@@ -113,6 +139,40 @@ def test_missing_data_is_a_warning_in_a_plan(here: Workspace, capsys: pytest.Cap
 
     assert 0 == ended.code
     assert "warning: CIFAR-10 is not in" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "problems"),
+    [
+        ("dataset.root={folder}", ["error: CIFAR-10 is not in"]),
+        ("target.device=cuda:7", ["error: CIFAR-10 is not in", "error: this machine has no device cuda:7"]),
+        ("training.kernels=compiled", ["error: CIFAR-10 is not in", "needs a C++ compiler, and there is no nothing"]),
+    ],
+)
+def test_a_strict_plan(
+    here: Workspace,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    problems: list[str],
+) -> None:
+    """It is shown, and exits with code 5 with everything that is missing; without `--strict` these are warnings."""
+    monkeypatch.setenv("CXX", "nothing")
+    spec = ROOT / "specs" / "resnet_cifar.yaml"
+    settings = [setting.format(folder=here.folder), f"dataset.root={here.folder}"]
+    here.remember_rates(spec, *settings)
+    line = f"plan {spec} {' '.join(f'--set {one}' for one in settings)}"
+    warned, ended = call(capsys, line), call(capsys, f"{line} --strict")
+
+    assert (0, 5) == (warned.code, ended.code)
+    assert warned.out.splitlines()[0] == ended.out.splitlines()[0]
+    assert all(problem in ended.err for problem in problems)
+    assert "warning: CIFAR-10 is not in" in warned.err
+
+
+def test_a_strict_plan_without_problems(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """It exits with code 0."""
+    assert 0 == call(capsys, "plan small.yaml --strict").code
 
 
 def test_an_autosparse_yaml_above_is_found(

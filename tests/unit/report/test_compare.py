@@ -11,6 +11,7 @@ from scipy.stats import ttest_1samp
 from autosparse.report.compare import (
     Level,
     Setting,
+    alone,
     compare_results,
     compare_settings,
     gain_over,
@@ -150,6 +151,20 @@ def test_gains_are_paired_by_seed_and_tested() -> None:
     assert a.gains[1].is_significant is (2 * raw[0] < 0.05)
     assert ((None, None, None), (None, None, None)) == (b.gains, c.gains)
     assert [True, False] == [actual is not None for actual in b.accuracies[:2]]
+
+
+def test_budgets_of_one_run_are_left_out() -> None:
+    """Runs are compared at budgets that several have; the others are named, and count in no correction."""
+    first = report(*(result("a", 0, 50.0, budget) for budget in ("0.8", "0.9")), result("dense", 0, 90.0, "0.8"))
+    second = report(*(result("a", 0, 51.0, budget) for budget in ("0.9", "0.95")), result("dense", 0, 90.0, "0.95"))
+    third = report(result("b", 0, 51.0, "0.95"))
+
+    assert {"0.8": 0, "0.95": 1} == alone([first, second])
+    assert {("a", "0.9"), ("dense", "0.8"), ("dense", "0.95")} == {
+        (row.method, row.budget) for row in compare_results([first, second])
+    }
+    assert {"0.8": 0} == alone([first, second, third])
+    assert {} == alone([first, first])
 
 
 def test_one_seed_is_tested_by_its_images() -> None:

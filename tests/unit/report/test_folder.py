@@ -170,4 +170,6 @@ def test_a_broken_run_breaks_no_other(
     assert [0, 0, 0, 0] == [ended.code for ended in (listed, about, report, other)]
     assert problem in " ".join(listed.out.split())
     assert 3 == len(about.json["runs"])
-    assert 0 == call(capsys, "runs rm digits-1").code
+    problems = {run["run"]: run["problem"] for run in about.json["runs"]}
+    assert (problem or None, None) == (problems["runs/digits-1"], problems["runs/digits-2"])
+    assert 0 == call(capsys, "runs rm digits-1 --yes").code
