@@ -35,6 +35,7 @@ from autosparse.planning.status import (
     missing_data,
     missing_device,
     missing_libraries,
+    to_run,
 )
 from autosparse.report.folder import tags_of
 from autosparse.report.schema import Report
