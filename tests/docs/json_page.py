@@ -44,6 +44,7 @@ ABOUT = {
     "study": "accuracy for each value of one option",
     "study-plan": "the steps that a study would run",
     "export": "models that an export wrote",
+    "export-checkpoint": "the models that `export --checkpoint` wrote",
     "inspect": "layers, sparsity and provenance of an exported model",
     "list": "the names that a spec can use, with their options",
     "kinds": "the kinds of names that `autosparse list` takes",

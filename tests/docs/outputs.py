@@ -34,6 +34,10 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "study": ["study small.yaml --vary method=erk,snip --json"],
     "study-plan": ["study small.yaml --vary method=erk,snip --plan --json"],
     "export": ["export runs/small-1 --format compact --budget 0.8 --json"],
+    "export-checkpoint": [
+        "export --checkpoint runs/small-1/models/learned-0.8-seed0/safetensors/model.safetensors --model small.yaml "
+        "--format compact --out served --json"
+    ],
     "inspect": ["inspect runs/small-1/models/learned-0.8-seed0/safetensors --json"],
     "list": ["list criteria --json", "list formats --json", "list presets --json"],
     "kinds": ["list --json"],

@@ -291,7 +291,7 @@ def test_what_was_found_is_remembered(tmp_path: Path) -> None:
 
     source.load()
     assert "xx" == calls.read_text()
-    opened(tmp_path, body + "\n# changed")
+    opened(tmp_path, body + "\nchanged = True")
     assert "xxx" == calls.read_text()
 
 
