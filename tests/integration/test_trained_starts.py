@@ -174,7 +174,7 @@ def test_keys_follow_the_content(here: Workspace, capsys: pytest.CaptureFixture[
             2,
             'skip: ["3.*"]}}` keeps the random weights of these',
         ),
-        (f"{INITIAL}={{fiel: w}}", 2, "unknown key `fiel` in `model.initialization`\nhint: did you mean `file`?"),
+        (f"{INITIAL}={{filee: w}}", 2, "unknown key `filee` in `model.initialization`\nhint: did you mean `file`?"),
         (f"{INITIAL}={{}}", 2, "`model.initialization.file` is required"),
         (f"{INITIAL}=kaiming", 2, "must be 'default', 'kaiming_normal',"),
         (f"{INITIAL}.skip=fc", 2, "`model.initialization.skip` must be a list but is"),
