@@ -163,7 +163,13 @@ def examples_of(module: ModuleType) -> Iterator[doctest.DocTest]:
     yield from (test for test in doctest.DocTestFinder().find(module) if test.examples)
 
 
-@pytest.mark.parametrize("module", [*MODULES, *FAMILIES, "spec.load"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(one, marks=pytest.mark.slow if one.startswith("api.runs") else ())  # they train networks
+        for one in (*MODULES, *FAMILIES, "spec.load")
+    ],
+)
 def test_examples_run(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each docstring's example alone, in an empty folder, with the output that it shows."""
     monkeypatch.chdir(tmp_path)

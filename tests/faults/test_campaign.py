@@ -43,6 +43,7 @@ def faults_of(trials: Iterator[Trial]) -> list[str]:
     return [f"{trial.text}: {verdict.problem}" for trial in trials if (verdict := trial.judge()).word == "failed"]
 
 
+@pytest.mark.slow
 def test_no_fault_of_a_sample_changes_a_result(known: References) -> None:
     """A few trials of every kind: each is repaired or ends with one line."""
     failed = [

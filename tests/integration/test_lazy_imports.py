@@ -49,6 +49,7 @@ def test_looking_at_every_option_imports_no_torch() -> None:
     assert "[]" == ended.stdout.splitlines()[1]
 
 
+@pytest.mark.slow
 def test_no_weight_is_drawn_on_paper() -> None:
     """Whichever way a network draws it; torch would import its compiler for that."""
     code = (
@@ -64,6 +65,7 @@ def test_no_weight_is_drawn_on_paper() -> None:
     assert "False\n" == ended.stdout
 
 
+@pytest.mark.slow
 def test_a_second_look_does_not_import_torch(tmp_path: Path) -> None:
     """Facts are remembered: a plan of a known network takes a moment. No plan imports torch's compiler."""
     code = (

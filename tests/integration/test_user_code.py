@@ -481,7 +481,13 @@ MISSING = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "option"), MISSING.items())
+_QUICK = ("fashion_mnist", "image_folder", "parquet")  # the others are read by the same function
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [pytest.param(*one, marks=() if one[0] in _QUICK else pytest.mark.slow) for one in MISSING.items()],
+)
 def test_a_missing_set_can_be_planned_but_not_run(
     here: Workspace, capsys: pytest.CaptureFixture[str], name: str, option: str
 ) -> None:

@@ -20,7 +20,7 @@ from autosparse.spec import load_spec
 from tests.conftest import SMALL, Ended, Workspace
 
 TINY = {
-    "model": "lenet",
+    "model": {"name": "resnet8", "width": 4},
     "dataset": "digits",
     "budget": [0.9],
     "method": "magnitude",
@@ -28,7 +28,7 @@ TINY = {
     "emit": [],
     "compare": [],
     "target": {"device": "cpu", "threads": 1},
-    "training": {"epochs": 1, "precision": "float32"},
+    "training": {"epochs": 1, "batch": 128, "precision": "float32"},
 }
 
 
@@ -146,6 +146,7 @@ def test_results_become_a_table_of_pandas(inside: Workspace) -> None:
 
 def test_settings_of_torch_are_restored(here: Workspace) -> None:
     """A run leaves the caller's threads and random state as they are."""
+    here.lend_rates()
     torch.manual_seed(5)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
     torch.set_num_threads(2)
@@ -160,7 +161,8 @@ def test_settings_of_torch_are_restored(here: Workspace) -> None:
 
 def test_a_failed_step_raises_and_keeps_the_rest(here: Workspace) -> None:
     """The others finish and are in the folder's report."""
-    spec = {**TINY, "training": {"epochs": 1, "precision": "float32", "lr": 1e30}}
+    here.lend_rates()
+    spec = {**TINY, "training": {"epochs": 1, "batch": 128, "precision": "float32", "lr": 1e30}}
 
     with pytest.raises(autosparse.AutosparseError, match="diverged"):
         autosparse.run(spec, progress=False)
@@ -203,6 +205,7 @@ def test_data_that_holds_itself_is_refused(here: Workspace) -> None:
 
 def test_overrides_are_values(here: Workspace) -> None:
     """Numbers, lists, texts and paths of Python, as `--set` and `--budget` take them."""
+    here.lend_rates()
     planned = autosparse.plan(
         TINY, budget=[0.8, "10x", {"parameters": 2000}], overrides={"seeds": (0, 1), "training.optimizer": "adamw"}
     )
@@ -232,6 +235,7 @@ def test_a_spec_extends_files_relative_to_here(here: Workspace) -> None:
 
 def test_a_warning_points_to_the_call(here: Workspace) -> None:
     """Files that the dataset leaves out become a Python warning at the caller's line."""
+    here.lend_rates()
     from PIL import Image
 
     for name in ("cat", "dog"):

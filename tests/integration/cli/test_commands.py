@@ -454,6 +454,7 @@ def test_more_threads_than_cores_are_a_warning_in_a_plan(here: Workspace, capsys
     assert "cores" not in elsewhere.err
 
 
+@pytest.mark.slow
 def test_what_kernels_need_is_asked_for_before_anything_runs(
     here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 CASE = """
 import torch
 from autosparse.core.torch_compat.narrow_stride_fix import avoid_narrow_strides
@@ -18,6 +20,7 @@ for _ in range(40):
 """
 
 
+@pytest.mark.slow
 def test_gradients_in_several_threads_do_not_end_the_process() -> None:
     """Without the way around it, torch 2.14.1 dies here of a segmentation fault on a CPU with AVX-512."""
     done = subprocess.run([sys.executable, "-c", CASE], capture_output=True, text=True, timeout=120)

@@ -77,7 +77,10 @@ FILES: dict[str, Callable[[Path, Patch], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("entry", list(datasets), ids=lambda entry: entry.name)
+@pytest.mark.parametrize(
+    "entry",
+    [pytest.param(one, id=one.name, marks=pytest.mark.slow if one.name == "cifar10" else ()) for one in datasets],
+)
 def test_a_dataset_gives_what_it_promises(entry: Any, tmp_path: Path, monkeypatch: Patch) -> None:
     """Bytes with channels last, labels in range, three non-empty splits, and the same on a second call."""
     options = FILES[entry.name](tmp_path, monkeypatch)

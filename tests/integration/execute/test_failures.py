@@ -403,6 +403,7 @@ def test_a_training_that_diverges_costs_its_own_cell(
     assert report["run"] == mended.json["run"]
 
 
+@pytest.mark.slow
 def test_commands_cope_with_an_incomplete_run(wild: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Its cells say `diverged`, on a terminal, in Markdown, CSV and HTML; `runs` and `compare` take it."""
     assert 1 == call(capsys, "run wild.yaml --quiet").code
@@ -441,6 +442,7 @@ def test_a_method_that_diverges_is_marked_in_the_list_of_runs(
     assert {} == call(capsys, "runs --json").json["runs"][0]["accuracy"]
 
 
+@pytest.mark.slow
 def test_a_study_shows_which_values_diverge(wild: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """The other values have their accuracies; each failed step has an error line that names its value."""
     asked = "study wild.yaml --set method=random --vary training.lr=1e-30,0.2 --vary training.batch=32"

@@ -66,6 +66,7 @@ def test_other_networks_name_no_architecture(tmp_path: Path) -> None:
     assert "autosparse.load(" in (tmp_path / "README.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [(12, 12), (40, 40), (16, 30)])
 def test_image_processors_give_the_pipelines_inputs(tmp_path: Path, sides: tuple[int, int]) -> None:
     """Squares up to rounding; other pictures within two grey levels, as the crop is on whole pixels."""

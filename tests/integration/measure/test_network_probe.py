@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from autosparse.backends import Placement
@@ -11,6 +12,7 @@ from autosparse.models.facts import Network
 CPU = Placement("cpu", 1)
 
 
+@pytest.mark.slow
 def test_a_network_has_a_rate_for_every_unit() -> None:
     """All are above zero; the global generators stay as they were."""
     options = {"width": 8}

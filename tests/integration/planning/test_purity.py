@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.conftest import Ended, Workspace
 
 # As another terminal would have it: directory, hash seed, time zone, language.
@@ -20,6 +22,7 @@ ELSEWHERE = [
 MOMENTARY = ("slowdown", "present_seconds_low", "present_seconds_high", "disk_free_bytes")
 
 
+@pytest.mark.slow
 def test_a_plan_is_the_same_from_everywhere(finished: tuple[Workspace, Ended], tmp_path: Path) -> None:
     """All of `plan --json` but the load and the free disk space: statuses, reasons and prices included."""
     workspace, _ = finished

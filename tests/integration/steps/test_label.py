@@ -105,6 +105,7 @@ def test_a_warm_up_travels_with_the_scorer(here: Workspace, capsys: pytest.Captu
     assert 0 == cold.json["scorer"]["options"]["warm_up"]
 
 
+@pytest.mark.slow
 def test_a_warm_up_that_diverges_says_so(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """The step fails with what to lower."""
     (here.folder / "warm.yaml").write_text(SMALL.replace("steps: 20", "steps: 20, warm_up: 3"))
