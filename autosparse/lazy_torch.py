@@ -20,6 +20,8 @@ class _LazyModule(ModuleType):
         attributes = vars(self)
         if "imported" not in attributes:  # an import statement on every access takes as long as a small torch operation
             attributes["imported"] = importlib.import_module(self.__name__)
+            if self.__name__ == "torch":
+                attributes["threads"] = attributes["imported"].get_num_threads()
         return getattr(attributes["imported"], name)
 
 
@@ -28,6 +30,13 @@ if TYPE_CHECKING:
     import torch as torch
 else:
     numpy, torch = _LazyModule("numpy"), _LazyModule("torch")
+
+
+def threads_at_import() -> int:
+    """Return torch's number of threads when this process first used it here: its default, unless it was set before."""
+    threads: int = vars(torch).get("threads") or torch.get_num_threads()
+    return threads
+
 
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 """Variables by which OpenMP's threads wait for each other without holding a core; libgomp spins for some microseconds.

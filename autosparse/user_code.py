@@ -12,6 +12,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -24,9 +25,20 @@ from autosparse.foreign_code import location_of, printing_to_stderr
 from autosparse.registry import suggestion
 from autosparse.store import contents, digest, file_digest, name_in
 
+_IMPORTING: ContextVar[str] = ContextVar("_IMPORTING", default="")
+"""Name of the factory whose module this thread imports."""
 PATTERN = r"(?:[^\n]+\.py|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*"
 """Pattern of a name."""
 _OWN = "write a function that returns a network or a dataset, and name it as `FILE.py:FUNCTION`"
+
+
+def refuse_while_importing(function: str) -> None:
+    """Raise UsageError if user code calls a function of autosparse while its module is imported for a factory."""
+    if name := _IMPORTING.get():
+        raise UsageError(
+            f"`{name.rpartition(':')[0]}` calls `{function}` while it is imported for `{name}`",
+            'put the call below `if __name__ == "__main__":`',
+        )
 
 
 def label(name: str) -> str:
@@ -73,7 +85,11 @@ def load_factory(name: str) -> Callable[..., Any]:
         indices = (at for at, entry in enumerate(sys.path) if {"site-packages", "dist-packages"} & {*Path(entry).parts})
         sys.path.insert(next(indices, len(sys.path)), str(folder))
     with guarded(name, "importing"):
-        loaded = _load_file(file) if module.endswith(".py") else importlib.import_module(module)
+        token = _IMPORTING.set(label(name))
+        try:
+            loaded = _load_file(file) if module.endswith(".py") else importlib.import_module(module)
+        finally:
+            _IMPORTING.reset(token)
     _check_neighbours(name, folder)
     made = getattr(loaded, factory, None)
     if callable(made) and _is_pythons(made):

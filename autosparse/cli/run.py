@@ -20,7 +20,7 @@ from autosparse.console.plan import show_chain, show_plan
 from autosparse.console.progress import follow
 from autosparse.console.report import show_made, show_report
 from autosparse.console.scan import scanning, show_scan
-from autosparse.cost.fitted import Fitted, plan_json, shared
+from autosparse.cost.fitted import Fitted, missing_here, plan_json, shared
 from autosparse.datasets.scan import Scan, scan_source
 from autosparse.errors import MissingData, MissingRequirement, UsageError
 from autosparse.execute import Execution, Outcome, made_json
@@ -32,9 +32,6 @@ from autosparse.planning.status import (
     chain,
     excess_threads,
     explained,
-    missing_data,
-    missing_device,
-    missing_libraries,
     to_run,
 )
 from autosparse.report.folder import tags_of
@@ -98,7 +95,7 @@ def plan(
         show_plan(fitted, translations(fitted.plan), every_step=steps, sharing=sharing)
         for name, one in scans.items():
             show_scan(name, one)
-    absent = _absent(fitted)
+    absent = missing_here(fitted)
     if not quiet:
         _warn(fitted, [] if strict else absent)
     _check(fitted, scans, absent if strict else [])
@@ -138,12 +135,6 @@ def _explain(fitted: Fitted, step: str, *, json_: bool) -> None:
         show_json({"schema_version": 1, "chain": links})
     else:
         show_chain(links)
-
-
-def _absent(fitted: Fitted) -> list[tuple[str, str]]:
-    compiled, statuses = fitted.plan, fitted.statuses
-    absent = [*missing_data(compiled, statuses), *missing_libraries(compiled, statuses)]
-    return [*absent, *missing_device(compiled, this_machine())]
 
 
 def _warn(fitted: Fitted, absent: Sequence[tuple[str, str]]) -> None:

@@ -173,7 +173,7 @@ def remove(
     ] = False,
 ) -> None:
     """Remove the folders of runs after a confirmation; their artifacts stay in the cache."""
-    folders = [*dict.fromkeys(find_run(named).folder for named in run)]
+    folders = [*{(folder := find_run(named).folder).resolve(): folder for named in run}.values()]
     if not yes and not _confirmed(folders):
         say("removed nothing")
         raise typer.Exit(1)

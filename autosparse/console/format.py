@@ -22,12 +22,12 @@ _UNLIMITED = Console(file=io.StringIO(), width=10_000).options
 
 def results() -> Console:
     """Return the console of stdout, for results."""
-    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False, force_jupyter=False)
 
 
 def notes() -> Console:
     """Return the console of stderr, for everything else."""
-    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False, force_jupyter=False)
 
 
 def captured() -> AbstractContextManager[io.StringIO]:

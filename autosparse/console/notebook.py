@@ -16,7 +16,7 @@ from autosparse.backends import Event, Failed, Finished, Note, Observer
 from autosparse.console.format import notes, plain
 from autosparse.console.progress import Tree, follow
 from autosparse.cost.fitted import Fitted
-from autosparse.text import seconds
+from autosparse.text import plural, seconds
 
 _WIDTH = 100  # columns of the tree
 _APART = 0.5  # seconds between updates
@@ -55,7 +55,8 @@ class Notebook:
     def end(self) -> None:
         """Replace the tree by the number of steps and their time."""
         lasted = seconds(time.monotonic() - self._begin)
-        line = f"{self._made} of {max(self._made, self._left)} steps in {lasted}" if self._left else "nothing to run"
+        total = plural(max(self._made, self._left), "step")
+        line = f"{self._made} of {total} in {lasted}" if self._left else "nothing to run"
         self._handle.update(self._html(f"<pre>{line}</pre>"))
 
     def _drawn(self) -> str:

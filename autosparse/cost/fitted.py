@@ -8,14 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from autosparse.backends import Placement
+from autosparse.backends import Placement, this_machine
 from autosparse.cost.price import Estimate, Price
 from autosparse.datasets.scan import Scan
 from autosparse.errors import FitError
 from autosparse.planning.budgets import translations
 from autosparse.planning.graph import makespan
 from autosparse.planning.model import Plan
-from autosparse.planning.status import Status, count, missing_data, missing_libraries, to_run
+from autosparse.planning.status import Status, count, missing_data, missing_device, missing_libraries, to_run
 from autosparse.steps.label import LabelResult
 from autosparse.steps.workload import Counted, sum_counted
 from autosparse.store import Index, Store
@@ -285,9 +285,16 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None, scans: Mapping[str,
         ],
         "steps": steps,
         "summary": _summary_json(fitted, sharing),
-        "warnings": [problem for problem, _ in [*missing_data(plan, statuses), *missing_libraries(plan, statuses)]]
+        "warnings": [problem for problem, _ in missing_here(fitted)]
         + [*plan.warnings, *fitted.notes, *([fitted.problem.message] if fitted.problem else [])],
     }
+
+
+def missing_here(fitted: Fitted) -> list[tuple[str, str]]:
+    """Return the data, libraries and device that the steps to run lack here, each with a hint."""
+    plan, statuses = fitted.plan, fitted.statuses
+    device = missing_device(plan, this_machine()) if fitted.to_run else []
+    return [*missing_data(plan, statuses), *missing_libraries(plan, statuses), *device]
 
 
 def _summary_json(fitted: Fitted, sharing: Shared | None) -> dict[str, Any]:

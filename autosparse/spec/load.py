@@ -114,8 +114,8 @@ def _memory_key() -> str:
 def load_spec(
     source: str | os.PathLike[str] | Mapping[str, Any] | Spec | LoadedSpec,
     *,
-    overrides: Mapping[str, Any] | Sequence[str] = (),
-    budget: BudgetOption | Sequence[BudgetOption] = (),
+    overrides: Mapping[str, Any] | Sequence[str] | None = None,
+    budget: BudgetOption | Sequence[BudgetOption] | None = None,
 ) -> LoadedSpec:
     """Read a spec, merge its bases and the overrides, and validate the result.
 
@@ -139,7 +139,8 @@ def load_spec(
         >>> load_spec({"model": "lenet", "dataset": "digits"}, budget=0.9).spec.budget
         (0.9,)
     """
-    changes, budgets = override_texts(overrides), budget_texts(budget)
+    with _total(TEXT):
+        changes, budgets = override_texts(overrides), budget_texts(budget)
     if isinstance(source, LoadedSpec):
         path, document = source.path, copy.deepcopy(source.document)
     else:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, get_args, get_origin
 
 from autosparse.core.presets import PRESETS
-from autosparse.errors import Problem, SpecError
+from autosparse.errors import Problem, SpecError, UsageError
 from autosparse.spec.choices import Choice
 from autosparse.spec.document import Document, Mark, Path, Rejected, Repeated, parse_document, plain_values
 from autosparse.spec.method import Method
@@ -21,23 +21,28 @@ BudgetOption: TypeAlias = "float | str | Mapping[str, Any]"
 """A budget as `--budget` takes it, or in Python: 0.99, `100x`, `parameters=120k` or {"parameters": 120_000}."""
 
 
-def override_texts(overrides: Mapping[str, Any] | Sequence[str]) -> list[str]:
-    """Return overrides as texts `path.to.key=value`: a mapping's values become YAML."""
+def override_texts(overrides: Mapping[str, Any] | Sequence[str] | None) -> list[str]:
+    """Return overrides as texts `path.to.key=value`: a mapping's values become YAML. Raises UsageError for others."""
     if isinstance(overrides, str):
         return [overrides]
-    if not isinstance(overrides, Mapping):
-        return [*overrides]
-    return [f"{path}={_yaml(value)}" for path, value in overrides.items()]
+    if isinstance(overrides, Mapping):
+        return [f"{path}={_yaml(value)}" for path, value in overrides.items()]
+    texts = overrides if isinstance(overrides, Sequence) else () if overrides is None else [overrides]
+    if odd := [text for text in texts if not isinstance(text, str)]:
+        message = f"an override must be a text `path.to.key=value` but is {type(odd[0]).__name__}"
+        raise UsageError(message, 'or write a mapping, such as {"training.epochs": 5}')
+    return [*texts]
 
 
-def budget_texts(budget: BudgetOption | Sequence[BudgetOption]) -> list[str]:
-    """Return one or several budgets as texts of `--budget`."""
-    several = budget if isinstance(budget, Sequence) and not isinstance(budget, str) else [budget]
-    return [_budget_text(one) for one in several]
+def budget_texts(budget: BudgetOption | Sequence[BudgetOption] | None) -> list[str]:
+    """Return one or several budgets as texts of `--budget`; None is none."""
+    if budget is None:
+        return []
+    values = plain_values(budget)
+    return [_budget_text(one) for one in (values if isinstance(values, list | tuple) else [values])]
 
 
-def _budget_text(budget: BudgetOption) -> str:
-    value = plain_values(budget)
+def _budget_text(value: BudgetOption) -> str:
     if isinstance(value, Mapping) and len(value) == 1:
         ((currency, amount),) = value.items()
         return f"{currency}={amount}"

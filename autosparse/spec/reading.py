@@ -21,11 +21,12 @@ _MOST_BASES = 64
 
 
 def path_of(source: str | os.PathLike[str] | Mapping[str, Any]) -> FilePath | None:
-    """Return the file that a source of a spec names; None for YAML text, which has a line break or `: `, and data.
+    """Return the file that a source of a spec names; None for data and YAML text.
 
-    Raises UsageError for a value of another type.
+    A str is text if it has a line break or `: `, or begins with `{`. Raises UsageError for a value of another type.
     """
-    if isinstance(source, Mapping) or (isinstance(source, str) and ("\n" in source or ": " in source)):
+    is_text = isinstance(source, str) and ("\n" in source or ": " in source or source.lstrip().startswith("{"))
+    if is_text or isinstance(source, Mapping):
         return None
     if not isinstance(source, str | os.PathLike):
         kind = type(source).__name__
@@ -47,10 +48,18 @@ def read_document(source: str | os.PathLike[str] | Mapping[str, Any]) -> Documen
     if isinstance(source, str):
         return _read_text(source, FilePath(TEXT), ())
     mark = Mark(TEXT)
-    data = plain_values(source)
+    data = _with_lists(plain_values(source))
+    data.pop(SEAL, None)  # the digest of a run folder's `resolved.json`
     marks: dict[Path, Mark] = dict.fromkeys(_paths(data, ()), mark)
     document = Document(data, {(): mark, **marks}, marks)
     return _extended(document, FilePath(TEXT), ()) if "extends" in data else document
+
+
+def _with_lists(value: Any) -> Any:
+    # As YAML has them: lists for tuples, at any depth.
+    if isinstance(value, dict):
+        return {key: _with_lists(inner) for key, inner in value.items()}
+    return [*map(_with_lists, value)] if isinstance(value, list | tuple) else value
 
 
 def _paths(data: Any, path: Path) -> Iterator[Path]:

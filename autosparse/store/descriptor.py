@@ -66,7 +66,7 @@ class _Descriptor(_Part):
     options: dict[str, Any]
     inputs: dict[str, str]
     consumed: dict[str, str]
-    environment: dict[str, Any]
+    environment: dict[str, str | int | float | bool | None]
     peak_bytes: _Size | None = None
     work: _Work | None = None
     seconds: _Number = 0.0

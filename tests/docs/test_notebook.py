@@ -28,9 +28,10 @@ def test_the_notebook_runs_to_a_label(tmp_path: Path, monkeypatch: pytest.Monkey
     """Plan, progress and report as HTML, zeros where the masks are, and the label of a picture."""
     monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(tmp_path / "cache"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook.cells.append(nbformat.v4.new_code_cell("print(len(str(plan)), len(str(report)))"))
     client = nbclient.NotebookClient(notebook, timeout=240, resources={"metadata": {"path": tmp_path}})
     client.execute()
-    planned, ran, table, model, onnx, label = (cell for cell in notebook.cells[3:] if cell.cell_type == "code")
+    planned, ran, table, model, onnx, label, texts = (cell for cell in notebook.cells[3:] if cell.cell_type == "code")
 
     assert "steps to run" in outputs_of(planned)
     assert "<table" in outputs_of(planned)
@@ -40,6 +41,7 @@ def test_the_notebook_runs_to_a_label(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "weights are zero" in outputs_of(model)
     assert "model.onnx predict.py" in outputs_of(onnx)
     assert "seven.png  7  " in outputs_of(label)
+    assert all(int(length) > 300 for length in outputs_of(texts).split())
 
 
 def test_the_notebook_holds_no_outputs() -> None:

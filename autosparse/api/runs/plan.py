@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autosparse.api.caller import settings_restored
+from autosparse.api.caller import default_settings
 from autosparse.api.runs.prepare import SpecSource, fit_source
 from autosparse.api.runs.records import Records
 from autosparse.cost.fitted import Fitted, Shared, plan_json
@@ -14,6 +14,8 @@ from autosparse.planning.budgets import translations
 from autosparse.spec import LoadedSpec
 from autosparse.spec.overrides import BudgetOption
 from autosparse.store import Store
+from autosparse.text import plural
+from autosparse.user_code import refuse_while_importing
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -77,7 +79,7 @@ class Plan:
 
     def __repr__(self) -> str:
         run, reused = len(self.to_run), len(self.fitted.statuses) - len(self.to_run)
-        return f"Plan({self.name}: {run} steps to run, {reused} reused)"
+        return f"Plan({self.name}: {plural(run, 'step')} to run, {reused} reused)"
 
     def __str__(self) -> str:
         from autosparse.console.format import captured
@@ -96,16 +98,16 @@ class Plan:
 
 
 def plan(
-    spec: SpecSource,
+    spec: SpecSource | Plan,
     *,
-    budget: BudgetOption | Sequence[BudgetOption] = (),
-    overrides: Mapping[str, Any] | Sequence[str] = (),
+    budget: BudgetOption | Sequence[BudgetOption] | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] | None = None,
 ) -> Plan:
     """Compile a spec into a plan, without running a step: `autosparse plan` in Python.
 
     Args:
         spec: Path of a YAML file or name of a bundled spec, YAML text, plain data, a `Spec`, or the result of
-            `load_spec`. A str with a line break or `: ` is text.
+            `plan` or `load_spec`. A str with a line break or `: ` is text.
         budget: One or several budgets that replace the spec's, such as 0.99, `100x` or `{"parameters": "120k"}`.
         overrides: Values to replace: path of an option -> value, as in `{"training.epochs": 5}`.
 
@@ -123,5 +125,7 @@ def plan(
         >>> planned.steps[0]["name"], planned.steps[0]["status"]
         ('data/digits', 'run')
     """
-    with settings_restored(unless_unused=True):
-        return Plan(*fit_source(spec, budget, overrides, Store.default(), lambda text: None))
+    refuse_while_importing("autosparse.plan")
+    with default_settings(unless_unused=True):
+        source = spec.spec if isinstance(spec, Plan) else spec
+        return Plan(*fit_source(source, budget, overrides, Store.default(), lambda text: None))

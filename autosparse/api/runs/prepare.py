@@ -61,8 +61,8 @@ def fit_spec(
 
 def fit_source(
     spec: SpecSource,
-    budget: BudgetOption | Sequence[BudgetOption],
-    overrides: Mapping[str, Any] | Sequence[str],
+    budget: BudgetOption | Sequence[BudgetOption] | None,
+    overrides: Mapping[str, Any] | Sequence[str] | None,
     store: Store,
     say: Say,
     *,
@@ -72,7 +72,10 @@ def fit_source(
     path = None if isinstance(spec, Spec | LoadedSpec) else path_of(spec)
     source: SpecSource = spec
     if path is not None:
-        source = find_spec(os.fspath(path), store).path
+        chosen = find_spec(os.fspath(path), store)
+        source = chosen.path
+        if chosen.why:
+            say(f"{'note' if path.suffix == '' and path.parent == Path() else 'warning'}: {chosen.why}")
         if read_plan(source):
             raise UsageError(f"{path} is a saved plan, not a spec", f"`autosparse run {shell_word(path)}` runs it")
     loaded = load_spec(source, overrides=overrides, budget=budget)

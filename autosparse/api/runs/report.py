@@ -9,6 +9,7 @@ from typing import Any
 
 from autosparse.api.masks import Masks
 from autosparse.api.runs.records import Records
+from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import load_state
 from autosparse.errors import SpecError, UsageError
 from autosparse.lazy_torch import torch
@@ -43,10 +44,14 @@ class Report:
     data: ReportData
     finished: Finished
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_folder", Path(self.data.run).absolute())  # before the caller changes directories
+
     @property
     def folder(self) -> Path:
-        """Run folder, with the report and the exported models."""
-        return Path(self.data.run)
+        """Run folder, with the report and the exported models; an absolute path."""
+        folder: Path = vars(self)["_folder"]
+        return folder
 
     @property
     def results(self) -> Records:
@@ -123,7 +128,8 @@ class Report:
         plan = self.finished.plan
         structure = plan.steps[plan.steps[cell.train].inputs["init"]].network
         channels, height, width = structure.shape
-        network = build_model(structure.name, structure.options, (channels, height, width), structure.classes)
+        with seeded(0):
+            network = build_model(structure.name, structure.options, (channels, height, width), structure.classes)
         return load_state(network, TrainResult.read(self.finished.open(cell.train)).state).eval()
 
     def __repr__(self) -> str:
@@ -157,12 +163,13 @@ class Report:
 
     def _label(self, budget: BudgetOption) -> str:
         # The name of a budget in the plan: `0.95` for 0.95, `95%` and `20x`.
-        spec = self.finished.plan.spec
         try:
-            asked = load_spec(spec, budget=budget).spec.budget[0]
+            asked = load_spec({"model": "lenet", "dataset": "digits"}, budget=budget).spec.budget
         except SpecError as error:
             raise UsageError(error.message, error.hint) from None
-        return next((cell.budget for cell in self.finished.cells if _names(cell, asked)), str(budget))
+        if len(asked) != 1:
+            raise UsageError(f"`budget` must be one budget but is {len(asked)}", "call once for each")
+        return next((cell.budget for cell in self.finished.cells if _names(cell, asked[0])), str(budget))
 
 
 def _names(cell: Cell, budget: object) -> bool:

@@ -6,20 +6,21 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from autosparse.api.caller import settings_restored, warn
+from autosparse.api.caller import default_settings, warn
 from autosparse.api.runs.execution import SelectedPlan, open_run, run_steps, select_plan
 from autosparse.api.runs.plan import Plan
 from autosparse.api.runs.prepare import Say, SpecSource, fit_source
 from autosparse.api.runs.report import Report
 from autosparse.backends import Event, Observer
-from autosparse.errors import StepError
+from autosparse.borders import expand
+from autosparse.errors import StepError, UsageError
 from autosparse.execute import Everyone
 from autosparse.report.finished import Finished
 from autosparse.spec.overrides import BudgetOption
 from autosparse.store import Store
+from autosparse.user_code import refuse_while_importing
 
 Progress = bool | Callable[[Event], None] | None
 """Progress of a run: shown, hidden, sent to a function, or None: shown in a notebook and on a terminal."""
@@ -28,8 +29,8 @@ Progress = bool | Callable[[Event], None] | None
 def run(
     spec: SpecSource | Plan,
     *,
-    budget: BudgetOption | Sequence[BudgetOption] = (),
-    overrides: Mapping[str, Any] | Sequence[str] = (),
+    budget: BudgetOption | Sequence[BudgetOption] | None = None,
+    overrides: Mapping[str, Any] | Sequence[str] | None = None,
     progress: Progress = None,
     out: str | os.PathLike[str] | None = None,
 ) -> Report:
@@ -69,9 +70,10 @@ def run(
         >>> report.model()(torch.zeros(2, 1, 8, 8)).shape
         torch.Size([2, 10])
     """
-    store, folder = Store.default(), None if out is None else Path(out)
+    refuse_while_importing("autosparse.run")
+    store, folder = Store.default(), None if out is None else expand(os.fspath(_path_like(out)))
     shown = _is_shown(progress)
-    with settings_restored():
+    with default_settings():
         source = spec.spec if isinstance(spec, Plan) else spec
         loaded, fitted, _ = fit_source(source, budget, overrides, store, _speaker(shown), folder=folder)
         selected = select_plan(loaded, fitted, store, out=folder)
@@ -84,9 +86,18 @@ def run(
     return Report(data, Finished.of(fitted.plan, store, outcome.unmade))
 
 
+def _path_like(out: Any) -> str | os.PathLike[str]:
+    if isinstance(out, str | os.PathLike):
+        return out
+    raise UsageError(f"`out` must be a path but is {type(out).__name__}", 'such as "runs/first"')
+
+
 def _is_shown(progress: Progress) -> bool:
     if isinstance(progress, bool):
         return progress
+    if progress is not None and not callable(progress):
+        message = f"`progress` must be True, False or a function of an event but is {type(progress).__name__}"
+        raise UsageError(message, "leave it out to show progress in a notebook and on a terminal")
     from autosparse.console.notebook import has_display
 
     return progress is None and has_display()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,97 @@ def test_a_failed_step_raises_and_keeps_the_rest(here: Workspace) -> None:
     assert json.loads(Path("runs/spec-1/report.json").read_text())["failures"]
 
 
+SETTINGS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "no gradients": torch.no_grad,
+    "inference": torch.inference_mode,
+    "another device": lambda: torch.device("meta"),
+    "another type": lambda: _changed(torch.get_default_dtype, torch.set_default_dtype, torch.float64),
+    "low precision": lambda: _changed(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "medium"),
+}
+
+
+@contextlib.contextmanager
+def _changed(read: Callable[[], Any], write: Callable[[Any], None], value: Any) -> Iterator[None]:
+    before = read()
+    write(value)
+    try:
+        yield
+        assert value == read()
+    finally:
+        write(before)
+
+
+@pytest.mark.slow
+def test_settings_of_the_caller_do_not_reach_steps(here: Workspace, tmp_path: Path, monkeypatch: Any) -> None:
+    """A run under any setting of torch has the bytes of a plain run, and leaves the setting in force."""
+    here.lend_rates()
+    plain = autosparse.run(TINY, progress=False).model().state_dict()
+    for number, (name, setting) in enumerate(SETTINGS.items()):
+        monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(tmp_path / f"cache{number}"))
+        with setting():
+            report = autosparse.run(TINY, progress=False, out=tmp_path / f"run{number}")
+        state = report.model().state_dict()
+
+        assert all(torch.equal(tensor, state[key]) for key, tensor in plain.items()), name
+
+
+def test_newer_settings_of_precision_are_kept(inside: Workspace) -> None:
+    """torch refuses to read its older settings next to these."""
+    convolutions: Any = torch.backends.cudnn.conv
+    before, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"
+    try:
+        autosparse.plan("small.yaml")
+
+        assert "ieee" == convolutions.fp32_precision
+    finally:
+        convolutions.fp32_precision = before
+
+
+@pytest.mark.slow
+def test_a_plan_leaves_a_fresh_process_its_threads(here: Workspace) -> None:
+    """Torch, imported to measure, has its default number of threads afterwards, and no new variable stays."""
+    Path("script.py").write_text(
+        f"import os, autosparse\nbefore = dict(os.environ)\nautosparse.plan({TINY!r})\nimport torch\n"
+        "print(torch.get_num_threads(), {**os.environ} == before)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    default = "import torch; print(torch.get_num_threads(), True)"
+    commands = [["script.py"], ["-c", default]]
+    printed = [
+        subprocess.run([sys.executable, *one], capture_output=True, text=True, env=environment, check=True).stdout
+        for one in commands
+    ]
+
+    assert printed[0] == printed[1]
+
+
+def test_a_script_with_its_factory_needs_a_guard(here: Workspace) -> None:
+    """The file is imported for the factory: a call at its top would start the run again."""
+    Path("script.py").write_text(
+        "import autosparse\n\ndef net(shape, classes):\n    return None\n\n"
+        f"autosparse.run({{**{TINY!r}, 'model': 'script.py:net'}}, progress=False)\n"
+    )
+
+    with pytest.raises(autosparse.AutosparseError, match=r"`script\.py` calls `autosparse\.run` while") as caught:
+        autosparse.plan({**TINY, "model": "script.py:net"})
+    assert "__main__" in str(caught.value.hint)
+
+
+def test_a_bundled_spec_in_place_of_a_missing_file_is_a_warning(here: Workspace) -> None:
+    """A name alone, such as `digits`, means the bundled one; a file name does not."""
+    with pytest.warns(autosparse.AutosparseWarning, match="is not here; using the bundled spec"):
+        autosparse.run("specs/digits.yaml", overrides=TINY | {"compare": ["dense"]}, progress=False)
+
+
+def test_tuples_are_lists(here: Workspace) -> None:
+    """Also where a spec reads paths and varied values."""
+    with pytest.raises(autosparse.AutosparseError, match="unknown key `nonsense`"):
+        load_spec({**TINY, "study": {"training.nonsense": (1, 2)}})
+    with pytest.raises(autosparse.AutosparseError, match=r"compare\[1\]"):
+        load_spec({**TINY, "compare": ("dense", "snop")})
+
+
 @pytest.mark.parametrize(
     ("spec", "changes", "message"),
     [
@@ -179,6 +272,10 @@ def test_a_failed_step_raises_and_keeps_the_rest(here: Workspace) -> None:
         ("model: lenet\ndataset: digist\n", {}, "<spec>:2:10: `dataset`"),
         (TINY, {"overrides": {"training.epoch": 3}}, "unknown key `epoch`"),
         (TINY, {"overrides": ["training.epochs"]}, "path.to.key=value"),
+        (TINY, {"overrides": [{"training.epochs": 3}]}, "must be a text"),
+        (TINY, {"overrides": 5}, "must be a text"),
+        (TINY, {"out": 3}, "`out` must be a path"),
+        (TINY, {"progress": "yes"}, "`progress` must be"),
         (TINY, {"budget": 1.5}, "below 1"),
         (TINY, {"budget": {"parameters": -3}}, "above 0"),
         ({**TINY, "model": {1, 2}}, {}, "must be the name of a model"),
@@ -189,7 +286,7 @@ def test_mistakes_are_those_of_the_command_line(
 ) -> None:
     """An exception with a message and a hint, before anything runs."""
     with pytest.raises(autosparse.AutosparseError, match=message) as caught:
-        autosparse.run(spec, progress=False, **changes)
+        autosparse.run(spec, **{"progress": False, **changes})
     assert caught.value.hint or "must be" in caught.value.message
     assert not Path("runs").exists()
 
