@@ -171,16 +171,6 @@ def test_a_failed_step_raises_and_keeps_the_rest(here: Workspace) -> None:
     assert json.loads(Path("runs/spec-1/report.json").read_text())["failures"]
 
 
-SETTINGS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
-    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
-    "no gradients": torch.no_grad,
-    "inference": torch.inference_mode,
-    "another device": lambda: torch.device("meta"),
-    "another type": lambda: _changed(torch.get_default_dtype, torch.set_default_dtype, torch.float64),
-    "low precision": lambda: _changed(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "medium"),
-}
-
-
 @contextlib.contextmanager
 def _changed(read: Callable[[], Any], write: Callable[[Any], None], value: Any) -> Iterator[None]:
     before = read()
@@ -190,6 +180,16 @@ def _changed(read: Callable[[], Any], write: Callable[[Any], None], value: Any) 
         assert value == read()
     finally:
         write(before)
+
+
+SETTINGS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "no gradients": torch.no_grad,
+    "inference": torch.inference_mode,
+    "another device": lambda: torch.device("meta"),
+    "another type": lambda: _changed(torch.get_default_dtype, torch.set_default_dtype, torch.float64),
+    "low precision": lambda: _changed(torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "medium"),
+}
 
 
 @pytest.mark.slow
@@ -208,7 +208,7 @@ def test_settings_of_the_caller_do_not_reach_steps(here: Workspace, tmp_path: Pa
 
 def test_newer_settings_of_precision_are_kept(inside: Workspace) -> None:
     """torch refuses to read its older settings next to these."""
-    convolutions: Any = torch.backends.cudnn.conv
+    convolutions: Any = getattr(torch.backends.cudnn, "conv")  # noqa: B009
     before, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"
     try:
         autosparse.plan("small.yaml")
