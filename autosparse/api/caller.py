@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from autosparse.core.torch_compat.autocast_state import autocast_suspended
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.errors import AutosparseWarning
 from autosparse.lazy_torch import threads_at_import, torch
@@ -79,8 +80,7 @@ def _neutralize(stack: ExitStack) -> None:
     _neutralize_precision(stack)
     stack.enter_context(torch.inference_mode(False))
     stack.enter_context(torch.enable_grad())
-    for kind in ("cpu", "cuda"):
-        stack.enter_context(torch.autocast(kind, enabled=False))
+    stack.enter_context(autocast_suspended())
     if torch.get_default_device().type != "cpu":
         stack.enter_context(torch.device("cpu"))
     stack.enter_context(seeded(0))

@@ -19,6 +19,7 @@ from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, mean_cross_entropy
 from autosparse.core.layer_kinds import Kind, declare_layers, declared_of
 from autosparse.core.schedule import Pruning
+from autosparse.core.torch_compat.autocast_state import autocast_suspended
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.training.loop import Recipe
 from autosparse.core.weights import (
@@ -301,15 +302,7 @@ def isolated(plain: torch.nn.Module, seed: int) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    kind = next((parameter.device.type for parameter in plain.parameters()), "cpu")
-    with (
-        fitting_threads(),
-        seeded(seed),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        torch.autocast("cpu", enabled=False),
-        torch.autocast("cpu" if kind in ("mps", "meta") else kind, enabled=False),
-    ):
+    with fitting_threads(), seeded(seed), torch.inference_mode(False), torch.enable_grad(), autocast_suspended():
         yield
 
 

@@ -193,14 +193,30 @@ SETTINGS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
 
 
 @pytest.mark.slow
+def test_a_run_has_the_bytes_of_the_command_line(here: Workspace, tmp_path: Path, monkeypatch: Any) -> None:
+    """In bfloat16, whose casts of weights torch would keep from step to step inside an outer autocast."""
+    here.lend_rates()
+    spec = {**TINY, "training": {"epochs": 2, "batch": 128, "precision": "bfloat16"}, "emit": ["safetensors"]}
+    Path("half.yaml").write_text(yaml.safe_dump(spec))
+    (emitted,) = here.run("run", "half.yaml", "--json").json["emitted"]
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(tmp_path / "other"))
+    with torch.autocast("cpu", enabled=False):
+        state = autosparse.run("half.yaml", progress=False, out=tmp_path / "run").model().state_dict()
+    expected = autosparse.load(emitted["path"]).state_dict()
+
+    assert all(torch.equal(tensor, state[name]) for name, tensor in expected.items())
+
+
+@pytest.mark.slow
 def test_settings_of_the_caller_do_not_reach_steps(here: Workspace, tmp_path: Path, monkeypatch: Any) -> None:
     """A run under any setting of torch has the bytes of a plain run, and leaves the setting in force."""
     here.lend_rates()
-    plain = autosparse.run(TINY, progress=False).model().state_dict()
+    half = {**TINY, "training": {"epochs": 2, "batch": 128, "precision": "bfloat16"}}
+    plain = autosparse.run(half, progress=False).model().state_dict()
     for number, (name, setting) in enumerate(SETTINGS.items()):
         monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(tmp_path / f"cache{number}"))
         with setting():
-            report = autosparse.run(TINY, progress=False, out=tmp_path / f"run{number}")
+            report = autosparse.run(half, progress=False, out=tmp_path / f"run{number}")
         state = report.model().state_dict()
 
         assert all(torch.equal(tensor, state[key]) for key, tensor in plain.items()), name
