@@ -10,6 +10,7 @@ import inspect
 import os
 import sys
 import sysconfig
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -230,6 +231,8 @@ def _parsing(path: Path, name: str) -> Iterator[None]:
     except (SyntaxError, ValueError) as error:  # ValueError: null characters
         where = f"{path}:{error.lineno}:{error.offset}" if isinstance(error, SyntaxError) else str(path)
         raise OwnCodeError(f"{where}: `{label(name)}` is not Python: {getattr(error, 'msg', error)}") from error
+    except (RecursionError, MemoryError) as error:  # the parser's limits, of which no code is out of memory
+        raise OwnCodeError(f"{path}: `{label(name)}` is nested too deeply for Python") from error
 
 
 _Import = tuple[int, tuple[str, ...], tuple[str, ...]]
@@ -238,7 +241,8 @@ _Import = tuple[int, tuple[str, ...], tuple[str, ...]]
 @lru_cache(maxsize=256)
 def _parsed(code: bytes) -> tuple[str, tuple[_Import, ...]]:
     # The digest of a module's syntax tree, and its imports: level, module and names. Each step asks for them again.
-    tree = ast.parse(code)
+    with warnings.catch_warnings(action="ignore"):  # importing shows them, with the file
+        tree = ast.parse(code)
     imports: list[_Import] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -261,7 +265,7 @@ def _meaning(tree: ast.AST) -> str:
         item = waiting.pop()
         if isinstance(item, ast.Constant):
             value: Any = hex(item.value) if type(item.value) is int else item.value  # a decimal text has a largest size
-            text = f"{type(item.value).__name__} {value!r}"
+            text = f"{type(item.value).__name__} {value!a}"  # `repr` depends on the Unicode of the release
         elif isinstance(item, ast.AST):
             fields = [(name, value) for name, value in _fields(item) if name not in _SILENT and value not in (None, [])]
             waiting.append(")")
@@ -272,7 +276,7 @@ def _meaning(tree: ast.AST) -> str:
             waiting += ["]", *reversed(item)]
             text = f"{len(item)}["
         else:  # an identifier or a small number
-            text = repr(item)
+            text = ascii(item)
         hashed.update(f"{text}\n".encode(errors="surrogatepass"))
     return hashed.hexdigest()
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, suppress
 from importlib import import_module
 from typing import Any, TypeAlias
 
-from autosparse.api.masked_weights import COMPILED, home_of, loses_zeros, parametrization_at, weight_at
+from autosparse.api.masked_weights import COMPILED, home_of, loses_zeros, older_norm_at, parametrization_at, weight_at
 from autosparse.borders import in_short
 from autosparse.errors import UsageError
 from autosparse.lazy_torch import torch
@@ -217,14 +217,16 @@ class _Zero:
 
     def check(self, model: torch.nn.Module, name: str) -> None:
         """Refuse a new parametrization of the weight that does not keep zeros."""
-        parts = parametrization_at(model, name)
-        known = None if parts is None else (id(parts), len(parts))
+        parts, older = parametrization_at(model, name), older_norm_at(model, name)
+        known = (id(older), 1) if older is not None else None if parts is None else (id(parts), len(parts))
         if not self.held or known in (None, self._sound):
             return
         if problem := loses_zeros(model, name, self.pruned):
             raise UsageError(
                 f"the masks do not fit {type(model).__name__}: {problem}",
-                "call `torch.nn.utils.parametrize.remove_parametrizations` on the layer",
+                "call `torch.nn.utils.parametrize.remove_parametrizations` on the layer"
+                if older is None
+                else "call `torch.nn.utils.remove_weight_norm` or `remove_spectral_norm` on the layer",
             )
         self._sound = known
 

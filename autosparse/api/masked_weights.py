@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import chain
+from types import SimpleNamespace
 from typing import Any
 
 from autosparse.lazy_torch import torch
@@ -115,6 +117,19 @@ def parametrization_at(model: torch.nn.Module, name: str) -> torch.nn.utils.para
     return known[leaf] if known and leaf in known else None
 
 
+def older_norm_at(model: torch.nn.Module, name: str) -> Any:
+    """Return the hook of the older weight_norm or spectral_norm that computes a weight; None if it has none.
+
+    Args:
+        model: Network.
+        name: Name of the weight, without the prefixes of compiled parts.
+    """
+    module, leaf = home_of(model, name)
+    hooks = () if module is None else module._forward_pre_hooks.values()
+    kinds = ("WeightNorm", "SpectralNorm")
+    return next((one for one in hooks if type(one).__name__ in kinds and getattr(one, "name", "") == leaf), None)
+
+
 def loses_zeros(model: torch.nn.Module, name: str, pruned: torch.Tensor) -> str:
     """Return why the parametrization of a weight cannot keep pruned weights zero, or nothing.
 
@@ -126,15 +141,29 @@ def loses_zeros(model: torch.nn.Module, name: str, pruned: torch.Tensor) -> str:
     Returns:
         The problem in words.
     """
-    if (parametrization := parametrization_at(model, name)) is None:
+    parametrization, older = parametrization_at(model, name), older_norm_at(model, name)
+    compute: Callable[[], torch.Tensor]
+    originals: list[torch.Tensor]
+    if parametrization is not None:
+        compute = parts = copy.deepcopy(parametrization)
+        originals = [*parts.parameters(recurse=False)]
+        kinds = ", ".join(type(part).__name__.lstrip("_") for part in parts)
+    elif older is not None:
+        home, leaf = home_of(model, name)
+        assert home is not None
+        named = chain(home.named_parameters(recurse=False), home.named_buffers(recurse=False))
+        tensors = {key: one.detach().clone() for key, one in named}
+        options = {"do_power_iteration": False} if type(older).__name__ == "SpectralNorm" else {}
+        compute = partial(older.compute_weight, SimpleNamespace(**tensors), **options)
+        originals = [tensors[key] for end in ("orig", "v") if (key := f"{leaf}_{end}") in tensors]
+        kinds = type(older).__name__
+    else:
         return ""
-    parts = copy.deepcopy(parametrization)
-    original = [one for one in parts.parameters(recurse=False) if one.shape == pruned.shape][-1]
+    original = [one for one in originals if one.shape == pruned.shape][-1]
     noise = torch.randn(original.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():  # other values than now: an orthogonal weight begins with the zeros of the plain one
         original.add_(noise.to(original).abs().copysign(original)).masked_fill_(pruned.to(original.device), 0)
-        weight = parts()
+        weight = compute()
     if weight.isfinite().all() and not weight[pruned.to(weight.device)].any():
         return ""
-    kinds = ", ".join(type(part).__name__.lstrip("_") for part in parts)
     return f"its parametrization of {name}, {kinds}, does not keep pruned weights zero and all others finite"

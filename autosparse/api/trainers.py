@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -40,19 +40,23 @@ def callback_for(masks: Holdable, model: torch.nn.Module | str | None = None) ->
         The callback.
 
     Raises:
-        MissingExtra: If neither Lightning nor transformers is installed.
+        MissingExtra: If neither Lightning nor transformers can be imported.
     """
-    libraries = [name for name in _CALLBACKS if sys.modules.get(name)]
-    for name in () if libraries else _CALLBACKS:
-        with suppress(ImportError):
-            import_module(name)
-            libraries.append(name)
-    if not libraries:
+    kinds = _kinds_of(name for name in _CALLBACKS if sys.modules.get(name)) or _kinds_of(_CALLBACKS)
+    if not kinds:
         raise MissingExtra(
-            "`masks.callback()` needs Lightning or transformers, and neither is installed",
+            "`masks.callback()` needs Lightning or transformers, and neither can be imported",
             "run `pip install 'autosparse[lightning]'` or `pip install 'autosparse[transformers]'`",
         )
-    return _kind(tuple(getattr(sys.modules[name], _CALLBACKS[name]) for name in libraries))(masks, model)
+    return _kind(kinds)(masks, model)
+
+
+def _kinds_of(libraries: Iterable[str]) -> tuple[type, ...]:
+    kinds: list[type] = []
+    for name in libraries:
+        with suppress(Exception):  # missing, or broken: transformers imports its classes when they are asked for
+            kinds.append(getattr(import_module(name), _CALLBACKS[name]))
+    return tuple(kinds)
 
 
 @cache

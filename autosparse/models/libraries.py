@@ -77,6 +77,10 @@ def _unknown(name: str, known: Sequence[str], listing: str) -> UsageError:
     return UsageError(f"{library} has no network {wanted!r}", suggestion(wanted, known) or f"`{listing}` lists them")
 
 
+_WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+"""torchvision's networks whose weights imply an input transform, and hold auxiliary heads, which one may remove."""
+
+
 @dataclasses.dataclass(frozen=True)
 class _Published:
     # Weights as a library publishes them: a label, and the file in a cache, or a repository of the hub and its files.
@@ -93,6 +97,8 @@ def torchvision_weights(name: str, options: Mapping[str, Any]) -> Split:
         raise UsageError(f"{name} has no option `pretrained`", "write `weights: DEFAULT`")
     if (written := structure.pop("weights", None)) is None:
         return structure, None
+    if _bare(name) in _WITH_AUXILIARY_HEADS:
+        structure = {"aux_logits": False, "transform_input": True, **structure}
 
     def publish() -> _Published:
         member = _member(name, written)
@@ -122,6 +128,9 @@ def _by_torchvision(
     # A copy of the member that returns the tensors: torchvision renames those of old files, and sets what they imply.
     copy = object.__new__(type(member))
     copy.__dict__.update(member.__dict__, get_state_dict=lambda *_, **__: tensors)
+    if wanted in _WITH_AUXILIARY_HEADS:  # the function itself sets these for its weights, and refuses other values
+        options = {key: value for key, value in options.items() if key not in ("transform_input", "init_weights")}
+        options = {key: value for key, value in options.items() if key != "aux_logits" or value}
     with building(name, "torchvision's function"), printing_to_stderr(), seeded(0):
         made = state_of(torchvision.models.get_model(wanted, weights=copy, **options))
     current, classes = state_of(network), len(member.meta["categories"])
@@ -143,6 +152,11 @@ def timm_weights(name: str, options: Mapping[str, Any]) -> Split:
     if not isinstance(wanted, bool):
         raise UsageError(f"`pretrained` of {name} must be true or false but is {quoted(wanted)}")
     given, overlay = dict(structure), structure.pop("pretrained_cfg_overlay", None) or {}
+    if not isinstance(overlay, Mapping):
+        raise UsageError(
+            f"`pretrained_cfg_overlay` of {name} must be a mapping but is {quoted(overlay)}",
+            "such as `pretrained_cfg_overlay: {file: weights.safetensors}`",
+        )
     local = overlay.get("file")
     if rest := {key: value for key, value in overlay.items() if key != "file"}:
         structure["pretrained_cfg_overlay"] = rest
@@ -157,12 +171,23 @@ def timm_weights(name: str, options: Mapping[str, Any]) -> Split:
         names = (about.hf_hub_filename,) if about.hf_hub_filename else ("model.safetensors", "pytorch_model.bin")
         return _Published(about.tag or "weights", file, about.hf_hub_id or "", names)
 
-    published = _remembered(name, [given.get("pretrained_cfg"), overlay], publish)
-    cache = expand(folder) if folder else None
-    path = expand(local).absolute() if local else _hub_file(published, cache)
+    with building(name, "timm's `create_model`"):
+        published = _remembered(name, [given.get("pretrained_cfg"), overlay], publish)
+        cache = expand(folder) if folder else None
+        path = expand(local).absolute() if local else _hub_file(published, cache)
     path = path or (cache or _torch_home()) / (published.file or "model.safetensors")
-    command = f"import timm; timm.create_model({_bare(name)!r}, pretrained=True)"
-    return structure, _cached(name, published, path, command, partial(_by_timm, name, given))
+    where = {
+        "pretrained_cfg": given.get("pretrained_cfg"),
+        "pretrained_cfg_overlay": overlay,
+        "cache_dir": folder and str(expand(folder)),
+    }
+    arguments = "".join(f", {key}={value!r}" for key, value in where.items() if value)
+    command = f"import timm; timm.create_model({_bare(name)!r}, pretrained=True{arguments})"
+    weights = _cached(name, published, path, command, partial(_by_timm, name, given))
+    if local:
+        absent = f"weights file {path} of {name} does not exist", "correct `pretrained_cfg_overlay: {file: ...}`"
+        weights = dataclasses.replace(weights, absent=absent)
+    return structure, weights
 
 
 def _about_timm(name: str, options: Mapping[str, Any]) -> Any:

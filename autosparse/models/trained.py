@@ -22,7 +22,7 @@ from autosparse.core.weights import Tensors, state_of
 from autosparse.errors import FitError, MissingData, StepError, UsageError
 from autosparse.lazy_torch import torch
 from autosparse.registry import suggestion
-from autosparse.regular_file import open_regular
+from autosparse.regular_file import NotRegularError, open_regular
 from autosparse.store import contents, load_tensors
 from autosparse.text import listed, size
 
@@ -46,6 +46,7 @@ _PREFIXES = ("module.", "_orig_mod.", "model.")
 """Prefixes that DistributedDataParallel, torch.compile and Lightning put before the names of tensors."""
 _NESTED = ("state_dict", "model_state_dict", "model")
 """Keys of checkpoints that hold the named tensors."""
+_DEEPEST = 8  # levels of nesting: a pickled mapping may hold itself
 _SHOWN = 4  # names in a message
 _COUNTER = "num_batches_tracked"  # of batch normalization, which old files lack
 _STATE_ALONE = "save the tensors alone: `torch.save(network.state_dict(), FILE)`"
@@ -156,7 +157,8 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
                 )
             yield file
     except OSError as error:
-        raise MissingData(f"{path} cannot be read: {error.strerror or error}", "make it readable") from error
+        remedy = "name a regular file" if isinstance(error, NotRegularError | IsADirectoryError) else "make it readable"
+        raise MissingData(f"{path} cannot be read: {error.strerror or error}", remedy) from error
 
 
 def _tensors(data: bytes, name: str) -> Tensors:
@@ -177,11 +179,9 @@ def _tensors(data: bytes, name: str) -> Tensors:
             return load_tensors(data)
         with warnings.catch_warnings(action="ignore"):  # of its protocol; what cannot be read is an error
             value: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        while isinstance(value, Mapping):
-            nested = next((value[key] for key in _NESTED if isinstance(value.get(key), Mapping)), None)
-            if nested is None:
-                break
-            value = nested
+        for _ in range(_DEEPEST):
+            known = value if isinstance(value, Mapping) else {}
+            value = next((known[key] for key in _NESTED if isinstance(known.get(key), Mapping)), value)
         named = value.items() if isinstance(value, Mapping) else ()
         tensors = {key: tensor for key, tensor in named if isinstance(tensor, torch.Tensor) and isinstance(key, str)}
         if not tensors:
@@ -225,11 +225,14 @@ def _fitting(tensors: Tensors, current: Tensors, skip: Sequence[str], weights: W
             hint = suggestion(pattern, [*current]) or f"its tensors: {listed([*current])}"
             raise UsageError(f"`skip` names `{pattern}`, which matches no tensor of the network", hint)
     left = {name: tensor for name, tensor in named.items() if not _matches(name, skip)}
+    if not left:
+        raise UsageError(f"`skip` leaves no tensor of {weights.name} to load", "skip fewer tensors")
     if not any(name in current for name in left):
-        theirs, its = next(iter(left), "none"), next(iter(current))
+        theirs, its = next(iter(left)), next(iter(current))
+        prefix = _shared_prefix(left, current)
         raise UsageError(
             f"no tensor of {weights.name} is one of the network: it has `{theirs}`, the network `{its}`",
-            "name weights of this network",
+            f"remove `{prefix}` from the names of its tensors" if prefix else "name weights of this network",
         )
     tied = {current[name].data_ptr() for name in left if name in current}
     odd = {name: _odd(name, left.get(name), tensor, tied) for name, tensor in current.items()}
@@ -243,9 +246,38 @@ def _fitting(tensors: Tensors, current: Tensors, skip: Sequence[str], weights: W
         raise UsageError(
             f"{weights.name} does not fit the network: "
             f"{', '.join(f'`{name}` {why}' for name, why in [*odd.items()][:_SHOWN])}{several}",
-            hint if len(owners) <= _SHOWN else "they are of another network, or of one with other options",
+            hint
+            if len(owners) <= _SHOWN and weights.adapt is None
+            else "they are of another network, or of one with other options",
         )
+    _check_tied(left, current, skip, weights)
     return left
+
+
+def _check_tied(left: Tensors, current: Tensors, skip: Sequence[str], weights: Weights) -> None:
+    # Several names of one tensor have one value and are skipped together: the last one would overwrite the others.
+    groups: dict[tuple[int, torch.Size], list[str]] = {}
+    for name, tensor in current.items():
+        if tensor.numel():
+            groups.setdefault((tensor.data_ptr(), tensor.shape), []).append(name)
+    for names in groups.values():
+        if len({_matches(name, skip) for name in names}) > 1:
+            kept = [name for name in names if not _matches(name, skip)]
+            raise UsageError(f"{listed(names, _SHOWN)} are one tensor of the network", f"skip `{kept[0]}` as well")
+        values = {name: left[name].to(current[name].dtype) for name in names if name in left}
+        first = next(iter(values.values()), None)
+        if other := next((name for name in values if not torch.equal(values[name], first)), ""):  # type: ignore[arg-type]
+            raise UsageError(
+                f"`{next(iter(values))}` and `{other}` of {weights.name} differ, and are one tensor of the network",
+                f"remove one of them from {weights.name}",
+            )
+
+
+def _shared_prefix(left: Tensors, current: Mapping[str, Any]) -> str:
+    # A prefix of all names of the file, without which they are the network's.
+    first = next(iter(left))
+    prefix = min((first.removesuffix(name) for name in current if first.endswith(f".{name}")), key=len, default="")
+    return prefix if all(name.startswith(prefix) for name in left) else ""
 
 
 def _plain(name: str, current: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ from autosparse.planning.builder import (
 from autosparse.planning.checks import controls_of, plan_checks
 from autosparse.planning.model import Cell, Plan, PlannedBudget
 from autosparse.planning.size import check_size
-from autosparse.planning.starts import check_sources, describe_starts, plan_start
+from autosparse.planning.starts import check_sources, describe_starts, plan_start, trained_start
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
 from autosparse.spec.learning import MOST_ROUNDS
@@ -257,6 +257,12 @@ def _proxy(build: Builder, spec: Spec, seed: int) -> dict[str, str]:
 def _pretrained(build: Builder, folder: str, about: dict[str, Any], networks: Mapping[int, Mapping[str, str]]) -> str:
     with blame("scorer.pretrained"):
         for seed, network in networks.items():
+            if trained_start(build.steps, network) in about.get("starts", ()):
+                message = (
+                    f"scorer {folder} learned from the network to prune, which starts from the same trained weights at "
+                    "every seed: it would be judged on a network it learned from"
+                )
+                raise UsageError(message, "take a scorer that learned from another network")
             if {role: build.steps[name].key for role, name in network.items()} in about["learned_from"]:
                 message = (
                     f"scorer {folder} learned from the network to prune at seed {seed}, which biases its evaluation"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from autosparse.errors import InvalidValue
 from autosparse.models.facts import check_start
@@ -13,6 +12,7 @@ from autosparse.planning.model import PlannedStart, Step
 from autosparse.spec import Pretrained, Spec
 from autosparse.steps.init import START
 from autosparse.steps.label import LabelResult
+from autosparse.store import digest
 
 
 def plan_start(step: Step, weights: Weights, *, known: bool) -> PlannedStart:
@@ -24,23 +24,24 @@ def plan_start(step: Step, weights: Weights, *, known: bool) -> PlannedStart:
 
 def check_sources(build: Builder, networks: Iterable[Mapping[str, str]]) -> None:
     """Raise InvalidValue for labels from the very network to prune: a trained start is the same at every seed."""
-    pruned = [_apart_from_seed(build, network) for network in networks]
+    pruned = [trained_start(build.steps, network) for network in networks]
     for label in (step for step in build.steps.values() if step.gives(LabelResult)):
-        start = build.steps[label.inputs["init"]]
-        if START in start.options["model"] and _apart_from_seed(build, label.inputs) in pruned:
+        if (start := trained_start(build.steps, label.inputs)) and start in pruned:
             raise InvalidValue(
                 "IRP would train the network to prune, which starts from the same trained weights at every seed: "
                 "the scorer would be judged on a network it learned from",
                 "take labels from another network: `irp: {model: resnet20}`",
-                start.origins["model"],
+                build.steps[label.inputs["init"]].origins["model"],
             )
 
 
-def _apart_from_seed(build: Builder, network: Mapping[str, str]) -> dict[str, Any]:
-    options = dict(build.steps[network["init"]].options)
-    del options["seed"]
-    start = {name: value for name, value in options["model"].get(START, {}).items() if name != "skip"}
-    return {**options, "model": {**options["model"], START: start}, "data": build.steps[network["data"]].key}
+def trained_start(steps: Mapping[str, Step], network: Mapping[str, str]) -> str:
+    """Return the digest of a network with a trained start and its data, the same at every seed; empty without one."""
+    options = {name: value for name, value in steps[network["init"]].options.items() if name != "seed"}
+    if START not in options["model"]:
+        return ""
+    start = {name: value for name, value in options["model"][START].items() if name != "skip"}
+    return digest({**options, "model": {**options["model"], START: start}, "data": steps[network["data"]].key})
 
 
 def describe_starts(build: Builder, spec: Spec) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from autosparse.core.scorers import scorers
 from autosparse.packaged import __version__
 from autosparse.planning.model import Plan
+from autosparse.planning.starts import trained_start
 from autosparse.report.finished import Finished
 from autosparse.report.folder import write_folder
 from autosparse.spec import Pretrained
@@ -32,11 +33,14 @@ def copy_scorer(finished: Finished, folder: Path) -> Path | None:
     ScorerResult.read(artifact).check_contents()  # it is copied to users
     labels = [plan.steps[name] for role, name in step.inputs.items() if role.startswith("label.")]
     tried = [trial for trial in plan.of(TrialResult)[:1] if "init" in trial.inputs]  # the proxy that selected it
-    keys = ({role: plan.steps[taker.inputs[role]].key for role in ("init", "data")} for taker in (*labels, *tried))
+    takers = (*labels, *tried)
+    keys = ({role: plan.steps[taker.inputs[role]].key for role in ("init", "data")} for taker in takers)
+    starts = sorted({start for taker in takers if (start := trained_start(plan.steps, taker.inputs))})
     about = {
         **ScorerResult.read(artifact).json(),
         "features": labels[0].options["features"],
         "learned_from": list(keys),
+        **({"starts": starts} if starts else {}),
         "sha256": artifact.files["state.safetensors"]["sha256"],
     }
     target = folder / "scorer"

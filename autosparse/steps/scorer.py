@@ -146,6 +146,8 @@ def _check_state(about: Mapping[str, Any], state: Tensors) -> None:
 
 
 ABOUT, STATE = "scorer.json", "state.safetensors"
+_OPTIONAL = {"selection": dict, "starts": list}
+"""`starts` are the networks that it learned from with trained starts: digests that no seed is part of."""
 _KINDS = {"name": str, "version": int, "options": dict, "features": dict, "learned_from": list, "sha256": str}
 
 
@@ -232,9 +234,10 @@ def _about(path: Path, folder: str | Path) -> dict[str, Any]:
         raise UsageError(f"{folder} is damaged: {ABOUT}: {error}", damaged) from None
     if not same:
         raise UsageError(f"{folder} is damaged: {STATE} is not what {ABOUT} describes", damaged)
-    if not isinstance(about.get("selection", {}), dict):
-        raise UsageError(f"{folder} is damaged: {ABOUT}: its `selection` is invalid", damaged)
-    return {name: about[name] for name in (*_KINDS, "selection") if name in about}
+    for name, kind in _OPTIONAL.items():
+        if not isinstance(about.get(name, kind()), kind):
+            raise UsageError(f"{folder} is damaged: {ABOUT}: its `{name}` is invalid", damaged)
+    return {name: about[name] for name in (*_KINDS, *_OPTIONAL) if name in about}
 
 
 def _check_features(made_for: Mapping[str, Any], folder: str | Path) -> None:

@@ -126,6 +126,12 @@ def test_yaml_on_pages_is_valid(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
+def test_included_files_are_included(name: str) -> None:
+    """No formatter took the mark of a snippet for Python."""
+    assert "--8 <" not in PAGES[name].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_python_on_pages_compiles(name: str) -> None:
     """Programs of pages that no test follows too."""
     for block in blocks(PAGES[name]):

@@ -220,6 +220,29 @@ def test_scorers_of_another_kind_of_start(
     assert f"{'warning: ' if overrides else 'error: start.yaml:2:8: '}{message}" in ended.err
 
 
+@pytest.mark.slow
+def test_a_scorer_of_an_earlier_run_is_not_judged_on_what_it_learned_from(
+    here: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It learned from the trained start at another seed; the same structure without it is another network."""
+    write(here.folder)
+    line = " ".join(f"--set '{one}'" for one in LEARNED)
+    source = "irp.model={name: mlp, widths: [24], initialization: {file: weights/w.safetensors}}"
+    learned = call(capsys, f"run start.yaml --json --quiet {line} --set {INITIAL}=default --set '{source}'")
+    assert 0 == learned.code, learned.err
+    folder = Path(learned.json["scorer"]["path"])
+    assert 1 == len(json.loads((folder / "scorer.json").read_text())["starts"])
+
+    line = f"plan start.yaml --set method=learned --set sanity=null --set scorer.pretrained={folder} --set seeds=[7]"
+    refused, skipped, other = (
+        call(capsys, f"{line} --set {INITIAL}{value}") for value in (".skip=[]", ".skip=[3.*]", "=default")
+    )
+
+    assert (2, 2, 0) == (refused.code, skipped.code, other.code), other.err
+    assert "learned from the network to prune, which starts from the same trained weights at every seed" in refused.err
+    assert "hint: take a scorer that learned from another network" in refused.err
+
+
 def test_reasons_name_the_start(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """`init` runs because the digest of the weights differs, by its path in the spec."""
     write(here.folder)

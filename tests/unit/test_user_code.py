@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
 
+from autosparse.errors import OwnCodeError
 from autosparse.user_code import sources
 
 CODE = '''\
@@ -85,7 +87,7 @@ def test_meaning_counts(tmp_path: Path, old: str, new: str) -> None:
 
 def test_the_identity_is_that_of_every_python(tmp_path: Path) -> None:
     """One digest from Python 3.11 on: if it moves, users of own code run everything again."""
-    assert "d3910f57a85c1462abc5c84e29cfcd05e02ec2f61a58a2f636c6bcdf917a7b44" == identity(tmp_path, EVERY.read_bytes())
+    assert "1b32c986482946b6c98cf996f3ac0507ebca0dc538a348f830f797e18b3c97b9" == identity(tmp_path, EVERY.read_bytes())
 
 
 def test_code_of_any_depth_and_size_has_an_identity(tmp_path: Path) -> None:
@@ -93,3 +95,19 @@ def test_code_of_any_depth_and_size_has_an_identity(tmp_path: Path) -> None:
     code = f"x = {' + '.join(['1'] * 2000)}\ny = 0x{'f' * 10000}\n"
 
     assert identity(tmp_path, code) != identity(tmp_path, code.replace("ff\n", "fe\n"))
+
+
+@pytest.mark.parametrize("deep", ["x = " + "-" * 20000 + "1\n", "x = a" + ".b" * 100000 + "\n"])
+def test_code_too_deep_for_python(tmp_path: Path, deep: str) -> None:
+    """An expression beyond the limits of the parser is one line with the file."""
+    with pytest.raises(OwnCodeError, match=r"nets.py: `nets.py:build` is nested too deeply for Python"):
+        identity(tmp_path, deep)
+
+
+def test_warnings_of_the_parser_are_not_shown(tmp_path: Path) -> None:
+    """They would name no file; importing the code shows them."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        identity(tmp_path, "x = '\\d' is 1\n")
+
+    assert [] == caught

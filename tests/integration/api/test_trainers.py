@@ -106,6 +106,7 @@ def test_lightning_averages(tmp_path: Path) -> None:
     trainer.fit(module, loader())
 
     assert 0 == masked(module.net, masks).count_nonzero()
+    assert trained(module.net, masks)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

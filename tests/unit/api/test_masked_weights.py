@@ -103,14 +103,31 @@ def test_a_parametrization_that_mixes_weights_is_refused() -> None:
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
-def test_weight_norm_of_a_neuron_without_weights_is_refused() -> None:
-    """A direction of zeros has no length: PyTorch computes NaN."""
-    model = nn.Sequential(nn.Linear(2, 2))
-    masks = Masks({"0.weight": torch.tensor([[True, False], [False, False]])}, model=model)
-    parametrizations.weight_norm(model[0])
+@pytest.mark.parametrize("name", ["weight_norm", "older weight_norm"])
+def test_weight_norm_of_a_neuron_without_weights_is_refused(name: str) -> None:
+    """A direction of zeros has no length: PyTorch computes NaN. It is refused before and during a hold."""
+    model, late = nn.Sequential(nn.Linear(2, 2)), nn.Sequential(nn.Linear(2, 2))
+    sparse = {"0.weight": torch.tensor([[True, False], [False, False]])}
+    masks, others = Masks(sparse, model=model), Masks(sparse, model=late)
+    others.hold(torch.optim.SGD(late.parameters(), lr=0.1))
+    for one in (model, late):
+        KEEP_ZEROS[name](one[0])
+    sentence = r"0.weight, WeightNorm, does not keep .* all others finite"
 
-    with pytest.raises(UsageError, match=r"0.weight, WeightNorm, does not keep .* all others finite"):
+    with pytest.raises(UsageError, match=sentence):
         masks.hold(torch.optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(UsageError, match=sentence):
+        late(torch.ones(1, 2))
+
+
+def test_older_spectral_norm_of_a_layer_without_weights_is_refused() -> None:
+    """Its largest singular value is zero: PyTorch divides by it."""
+    model = nn.Sequential(nn.Linear(2, 2))
+    masks = Masks({"0.weight": torch.zeros(2, 2, dtype=torch.bool)}, model=model)
+    KEEP_ZEROS["older spectral_norm"](model[0])
+
+    with pytest.raises(UsageError, match=r"0.weight, SpectralNorm, does not keep"):
+        masks.apply(model)
 
 
 @pytest.fixture

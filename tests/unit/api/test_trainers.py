@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,10 +69,27 @@ def test_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in LIBRARIES:
         monkeypatch.setitem(sys.modules, name, None)
 
-    with pytest.raises(MissingExtra, match="neither is installed") as caught:
+    with pytest.raises(MissingExtra, match="neither can be imported") as caught:
         checkered(network()).callback()
 
     assert "run `pip install 'autosparse[lightning]'` or `pip install 'autosparse[transformers]'`" == caught.value.hint
+
+
+@pytest.mark.usefixtures("libraries")
+def test_a_broken_library_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers that fails when its class is asked for is not in the way of Lightning."""
+
+    class Lazy(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("a wrong version of its dependency")
+
+    monkeypatch.setitem(sys.modules, "transformers", Lazy("transformers"))
+    assert isinstance(checkered(network()).callback(), Callback)
+
+    for name in LIBRARIES[:2]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtra, match="neither can be imported"):
+        checkered(network()).callback()
 
 
 @pytest.mark.usefixtures("libraries")

@@ -110,18 +110,33 @@ def test_skipped_tensors_keep_their_random_weights() -> None:
         assert torch.equal(tensor, (fresh if name.startswith("head") else state)[name]), name
 
 
+class Tied(torch.nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+
+
 def test_tied_weights_need_one_name() -> None:
     """A file may leave out the second name of a tensor, as safetensors does."""
-
-    class Tied(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.second = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
-            self.second.weight = self.first.weight
-
     torch.save({name: one for name, one in Tied().state_dict().items() if name != "second.weight"}, "w.pt")
 
     assert torch.equal(*(loaded("w.pt", Tied())[0][f"{name}.weight"] for name in ("first", "second")))
+
+
+def test_tied_weights_have_one_value() -> None:
+    """Two values of one tensor, or one name of it skipped, are refused."""
+    torch.save(Tied().state_dict(), "w.pt")
+    loaded("w.pt", Tied())
+    with pytest.raises(UsageError, match=r"^first\.weight, second\.weight are one tensor of the network") as caught:
+        loaded("w.pt", Tied(), skip=("second.*",))
+    assert "skip `first.weight` as well" == caught.value.hint
+
+    torch.save({**Tied().state_dict(), "second.weight": torch.ones(3, 3)}, "w.pt")
+    with pytest.raises(UsageError, match=r"`first.weight` and `second.weight` of w.pt differ"):
+        loaded("w.pt", Tied())
 
 
 class Evil:
@@ -136,6 +151,13 @@ def altered(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Tensors
     return lambda state: {**state, "stem.weight": change(state["stem.weight"])}
 
 
+def cycle() -> Any:
+    """A checkpoint that holds itself."""
+    made: dict[str, Any] = {}
+    made["model"] = made
+    return made
+
+
 BAD: dict[str, tuple[Callable[[Tensors], Any], str]] = {
     "classes": (lambda _: state_of(network(classes=7)), r"`head.weight` is \[7, 8\] in the file and \[10, 8\] in the"),
     "missing": (lambda s: {k: v for k, v in s.items() if k != "stem.weight"}, "`stem.weight` is not in the file"),
@@ -148,6 +170,8 @@ BAD: dict[str, tuple[Callable[[Tensors], Any], str]] = {
     "no numbers": (altered(lambda weight: weight.to("meta")), "`stem.weight` is no dense tensor with numbers"),
     "sparse": (altered(torch.Tensor.to_sparse), "`stem.weight` is no dense tensor with numbers"),
     "twice": (lambda state: {**state, "module.head.bias": torch.ones(10)}, "names `head.bias` twice"),
+    "a cycle": (lambda _: cycle(), "w.pt holds no named tensors"),
+    "a wrapper's": (lambda state: prefixed("net.")(state), "no tensor of w.pt is one of the network: it has `net.stem"),
     "nothing": (lambda state: {"epoch": 1}, "w.pt holds no named tensors"),
     "a list": (lambda state: [1], "w.pt holds no named tensors"),
     "code": (lambda state: {"state_dict": state, "args": Evil()}, r"holds pickled code, which is never run: posix.mk"),
@@ -201,8 +225,9 @@ def test_files_that_cannot_be_read(here: Path, monkeypatch: pytest.MonkeyPatch) 
     os.mkfifo("pipe")
     Path("folder").mkdir()
     for name in ("pipe", "folder", "nowhere"):
-        with pytest.raises(MissingData, match=f"{name} (cannot be read|does not exist)"):
+        with pytest.raises(MissingData, match=f"{name} (cannot be read|does not exist)") as caught:
             loaded(here / name)
+        assert ("name a regular file" == caught.value.hint) == (name != "nowhere")
     with open("huge", "wb") as file:
         file.truncate(2**40)
     monkeypatch.setattr(trained, "available_memory", lambda: 2**35)
@@ -217,6 +242,17 @@ def test_patterns_that_match_nothing() -> None:
         loaded("w.pt", skip=("haed.weight",))
 
     assert "did you mean `head.weight`?" == caught.value.hint
+    with pytest.raises(UsageError, match=r"^`skip` leaves no tensor of w.pt to load"):
+        loaded("w.pt", skip=("*",))
+
+
+def test_names_with_one_prefix() -> None:
+    """The hint names the prefix of a wrapper's attribute."""
+    torch.save(prefixed("encoder.net.")(state_of(network(1))), "w.pt")
+    with pytest.raises(UsageError, match=r"no tensor of w.pt is one of the network") as caught:
+        loaded("w.pt")
+
+    assert "remove `encoder.net.` from the names of its tensors" == caught.value.hint
 
 
 def test_the_identity_is_the_content(here: Path) -> None:
@@ -319,6 +355,36 @@ def test_missing_weights_of_libraries(name: str, options: dict[str, Any]) -> Non
     assert "missing" in weights.identity
 
 
+def test_the_download_of_timm_is_complete(here: Path) -> None:
+    """Its command has the folder and the tag of the spec; a named file that is missing is no download."""
+    _, weights = split_start("timm:resnet10t", {"pretrained": True, "cache_dir": "w", "pretrained_cfg": "c3_in1k"})
+    assert weights is not None
+    assert weights.missing is not None
+    assert "pretrained=True, pretrained_cfg='c3_in1k', cache_dir='w')" in weights.missing[1]
+
+    _, weights = split_start("timm:resnet10t", {"pretrained": True, "pretrained_cfg_overlay": {"file": "w.pt"}})
+    assert weights is not None
+    assert weights.missing is not None
+    assert f"weights file {here / 'w.pt'} of timm:resnet10t does not exist" == weights.missing[0]
+
+
+def test_weights_with_auxiliary_heads(here: Path) -> None:
+    """torchvision's GoogLeNet starts from its weights with their input transform, and without auxiliary heads."""
+    name, shape = "torchvision:googlenet", (3, 32, 32)
+    whole = build_model(name, {"aux_logits": True, "init_weights": False}, shape, 1000)
+    file = here / "TORCH_HOME" / "hub" / "checkpoints" / "googlenet-1378be20.pth"
+    file.parent.mkdir(parents=True)
+    torch.save(state_of(whole), file)
+    structure, weights = split_start(name, {"weights": "DEFAULT", "init_weights": False})
+    assert weights is not None
+    target = build_model(name, structure, shape, 5)
+    weights.load(target, weights.identity, shape, 5)
+
+    assert target.transform_input
+    assert torch.equal(state_of(whole)["conv1.conv.weight"], state_of(target)["conv1.conv.weight"])
+    assert not any(key.startswith("aux") for key in state_of(target))
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
@@ -328,6 +394,9 @@ def test_missing_weights_of_libraries(name: str, options: dict[str, Any]) -> Non
         ("torchvision:resnet19", {"weights": "DEFAULT"}, "torchvision has no network 'resnet19'"),
         ("timm:resnet10t", {"pretrained": "yes"}, "must be true or false but is 'yes'"),
         ("timm:resnet10t", {"checkpoint_path": "w.pt"}, "loads weights unseen"),
+        ("timm:resnet10t", {"pretrained": True, "pretrained_cfg_overlay": "x"}, "overlay` of timm:resnet10t must be a"),
+        ("timm:resnet10t", {"pretrained": True, "pretrained_cfg_overlay": {"hf_hub_id": "a b c"}}, "'a b c'"),
+        ("timm:resnet10t", {"pretrained": True, "pretrained_cfg_overlay": {"file": 3}}, "3 cannot be found"),
         ("timm:resnet10t.nothing", {"pretrained": True}, "timm"),
         ("timm:resnet10t", {"pretrained": True, "initialization": {"file": "w.pt"}}, "are two starts of one network"),
         ("timm:resnet10t", {"pretrained": True, "initialization": "orthogonal"}, "are two starts of one network"),
