@@ -10,7 +10,7 @@ from autosparse.core.torch_compat.autocast_state import autocast_suspended
 
 
 def trained() -> torch.Tensor:
-    """Return the weight of a layer after three steps, each under an autocast of its own."""
+    """Return the weight of a layer after three steps, each under its autocast."""
     torch.manual_seed(0)
     layer = torch.nn.Linear(4, 4)
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.5)
@@ -45,7 +45,7 @@ class Casting(torch.nn.Sequential):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the outputs in float32."""
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            outputs: torch.Tensor = super().forward(inputs)
+            outputs: torch.Tensor = super().forward(inputs)  # type: ignore[no-untyped-call]
         return outputs.float()
 
 
