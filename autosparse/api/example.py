@@ -21,9 +21,10 @@ from autosparse.core.inputs import (
     tensors_in,
 )
 from autosparse.errors import OwnCodeError, UsageError
-from autosparse.exporters.signature import BATCH, INPUT, OUTPUT, Preprocessing, Signature, TensorSpec
+from autosparse.exporters.signature import BATCH, CHANNELS, INPUT, OUTPUT, Preprocessing, Signature, TensorSpec
 from autosparse.foreign_code import foreign_code
 from autosparse.lazy_torch import torch
+from autosparse.text import plural
 
 _CHECKED = (1, 7)  # batch sizes of the verification, in addition to the example's
 _HINT = "it is a tensor `[batch, ...]`, or several in a tuple or a mapping, as the network takes them"
@@ -123,6 +124,12 @@ class Example:
                     f"`preprocessing` gives images of {size}, but the network takes {' x '.join(map(str, shape))}",
                     "`size` is [height, width], and `mean` and `std` have a number for each channel",
                 )
+            if images.channels not in (None, CHANNELS.get(shape[0])):
+                raise UsageError(
+                    f"`preprocessing` gives {images.channels} pictures, but the network takes "
+                    f"{plural(shape[0], 'channel')}",
+                    "`channels` is RGB for 3 channels, L for 1, and None for others",
+                )
         return Signature(
             class_names or (tuple(map(str, range(classes))) if self.is_of_images else ()),
             tuple(map(_spec, self.input_names, tensors_in(self.inputs))),
@@ -146,7 +153,7 @@ def outputs_of(network: torch.nn.Module, inputs: Inputs) -> Any:
         OwnCodeError: If its code fails; the message has the file and line.
     """
     with foreign_code(f"calling `{type(network).__name__}` on `example`", network), torch.no_grad():
-        return call(network, inputs)
+        return call(network, map_tensors(torch.clone, inputs))  # a network may change its inputs in place
 
 
 def _others(inputs: Inputs) -> list[Inputs]:

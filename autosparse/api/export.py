@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -21,11 +22,13 @@ from autosparse.errors import UsageError
 from autosparse.exporters.signature import Preprocessing
 from autosparse.lazy_torch import torch
 from autosparse.planning.builder import tag_of
+from autosparse.registry import suggestion
 from autosparse.report.folder import is_vacant
 from autosparse.spec.choices import FormatChoice
 from autosparse.spec.document import plain_values
 from autosparse.spec.section import Section
 from autosparse.store.files import drafted_folder, writing
+from autosparse.text import quoted
 
 GivenMasks = Mapping[str, "torch.Tensor"] | str | os.PathLike[str] | None
 Format = str | Mapping[str, Any]
@@ -132,7 +135,7 @@ def export(
             network,
             masked,
             sample,
-            sample.signature(tuple(class_names), _preprocessing(preprocessing)),
+            sample.signature(_class_names(class_names), _preprocessing(preprocessing)),
             _labels(labels, sample),
             notes,
             timed,
@@ -168,16 +171,31 @@ def _masked(plain: torch.nn.Module, given: GivenMasks) -> tuple[torch.nn.Module,
     return network, every, (note,) if changed else ()
 
 
+def _class_names(given: Any) -> tuple[str, ...]:
+    if isinstance(given, str | bytes | Mapping | Set) or not isinstance(given, Iterable):
+        raise UsageError(f"`class_names` must be a list but is {quoted(given)}", "name the classes in their order")
+    names = tuple(map(str, plain_values([*given])))
+    if twice := [name for name, number in Counter(names).items() if number > 1]:
+        raise UsageError(f"`class_names` has `{twice[0]}` twice", "name each class once, in the order of the outputs")
+    return names
+
+
 def _preprocessing(given: Preprocessing | Mapping[str, Any] | None) -> Preprocessing | None:
-    if given is None or isinstance(given, Preprocessing):
-        return given
+    if given is None:
+        return None
     try:
-        return TypeAdapter(Preprocessing).validate_python(plain_values(given))
+        steps = asdict(given) if isinstance(given, Preprocessing) else given
+        return TypeAdapter(Preprocessing).validate_python(plain_values(steps))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
+        known = [one.name for one in fields(Preprocessing)]
+        if first["type"] == "unexpected_keyword_argument":
+            raise UsageError(
+                f"`preprocessing` has no `{name}`", suggestion(name, known) or f"it has {', '.join(known)}"
+            ) from None
         raise UsageError(
-            f"`preprocessing`: {name}: {first['msg']}", "it has size, channels, mean and std of the images"
+            f"`preprocessing`: {name + ': ' if name else ''}{first['msg']}", "it has size, channels, mean and std"
         ) from None
 
 

@@ -19,7 +19,7 @@ from autosparse.errors import UsageError
 from autosparse.execute import Everyone, Execution
 from autosparse.exporters.signature import Preprocessing
 from autosparse.lazy_torch import torch
-from autosparse.models import build_model, models
+from autosparse.models import build_model, models, split_start
 from autosparse.planning.compile import compile_plan
 from autosparse.planning.status import missing_data, select_steps, statuses
 from autosparse.registry import suggestion
@@ -150,14 +150,15 @@ def _from_spec(request: CheckpointRequest, name: str) -> _Network:
         raise UsageError(f"the images of {name} are unknown: {why}", hint)
     shape = _shape(request.shape) if request.shape else source.shape
     classes = request.classes or source.classes
-    plain = _Network(model.name, model.options(), shape, classes)
+    options, _ = split_start(model.name, model.options())  # the checkpoint has the trained weights
+    plain = _Network(model.name, options, shape, classes)
     if (shape, classes) != (source.shape, source.classes):
         return plain
     selection = select_steps(plan, statuses(plan, store), only=[data])
     if absent := missing_data(plan, selection.statuses):
         if not request.quiet:
             say(f"note: without preprocessing and accuracy: {absent[0][0]}")
-        return _Network(model.name, model.options(), shape, classes, source.class_names)
+        return _Network(model.name, options, shape, classes, source.class_names)
     placement = Placement("cpu", usable_cores().value)
     Execution(plan, store, Everyone(), placement=placement, selection=selection).run()
     artifact = Finished.of(plan, store, ()).open(data)
@@ -165,4 +166,4 @@ def _from_spec(request: CheckpointRequest, name: str) -> _Network:
     images = load_images(artifact, "test", torch.device("cpu"))
     example, labels = next(iter(images.in_order(_EXAMPLES)))
     preprocessing = Preprocessing.of(shape, statistics["mean"].tolist(), statistics["spread"].tolist())
-    return _Network(model.name, model.options(), shape, classes, source.class_names, preprocessing, example, labels)
+    return _Network(model.name, options, shape, classes, source.class_names, preprocessing, example, labels)

@@ -17,7 +17,7 @@ import autosparse
 from autosparse import AutosparseError, Masks
 from autosparse.api import Exported
 from autosparse.api.checkpoint import load_checkpoint
-from autosparse.exporters import exporters
+from autosparse.exporters import Preprocessing, exporters
 from autosparse.store import dump_tensors
 from tests.unit.api.conftest import batches, checkered, network
 
@@ -205,6 +205,9 @@ def scripted() -> nn.Module:
         return torch.jit.script(nn.Linear(3, 2))
 
 
+STEPS = {"size": (6, 6), "channels": None, "mean": (0.5, 0.5), "std": (0.2, 0.2)}
+
+
 def odd(**given: Any) -> dict[str, Any]:
     """Return arguments of `export` with some of them replaced."""
     return {"model": network(), "masks": None, "format": "safetensors", "example": IMAGES, **given}
@@ -231,6 +234,14 @@ def odd(**given: Any) -> dict[str, Any]:
             odd(preprocessing={"size": [8, 8], "channels": None, "mean": [0.5], "std": [0.5]}),
             "gives images of 1 x 8 x 8, but the network takes 2 x 6 x 6",
         ),
+        (odd(preprocessing={**STEPS, "interpolaton": "box"}), "`preprocessing` has no `interpolaton`"),
+        (odd(preprocessing={**STEPS, "std": (0, 1)}), "`preprocessing`: std.0: Input should be greater than 0"),
+        (odd(preprocessing=Preprocessing((6, 6), None, (0.5, float("nan")), (1, 1))), "`preprocessing`: mean.1"),
+        (odd(preprocessing={**STEPS, "max_value": 0}), "`preprocessing`: max_value"),
+        (odd(preprocessing={**STEPS, "channels": "RGB"}), "gives RGB pictures, but the network takes 2 channels"),
+        (odd(preprocessing=5), "`preprocessing`: Input"),
+        (odd(class_names="abc"), "`class_names` must be a list but is 'abc'"),
+        (odd(class_names=["a", "b", "a"]), "`class_names` has `a` twice"),
         (odd(model="resnet"), "must be a torch.nn.Module"),
         (odd(model=nn.LazyLinear(3), example=torch.ones(2, 3)), "is lazy"),
         (odd(model=nn.Linear(3, 2, device="meta"), example=torch.ones(2, 3)), "meta device"),
@@ -372,3 +383,26 @@ def test_masks_of_the_caller_keep_their_model(tmp_path: Path) -> None:
 
     masks.hold(torch.optim.SGD(model.parameters(), 0.1))
     assert bool((model[5].weight == 0).any())  # type: ignore[union-attr]
+
+
+class InPlace(nn.Linear):
+    """A layer that changes its input, and has a causal mask."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+        self.register_buffer("causal", torch.full((3, 3), -torch.inf).triu(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs for twice the input."""
+        return super().forward(x.mul_(2))
+
+
+def test_inputs_changed_in_place_and_infinite_buffers(tmp_path: Path) -> None:
+    """Each call has the same inputs; infinities are damage only in pruned weights."""
+    model = InPlace()
+    exported = export(model, None, tmp_path / "out", format="compact", example=torch.ones(2, 3), class_names=[1, 2, 3])
+    loaded = autosparse.load(tmp_path / "out", InPlace())
+
+    assert 0 == exported.max_abs_error
+    assert torch.equal(model.causal, loaded.causal)
+    assert ["1", "2", "3"] == json.loads((tmp_path / "out" / "card.json").read_text())["classes"]
