@@ -20,6 +20,7 @@ from autosparse.borders import expand
 from autosparse.core.weights import Tensors, full_masks, prunable_weights, state_of, without_fast_path
 from autosparse.errors import UsageError
 from autosparse.exporters.signature import Preprocessing
+from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
 from autosparse.planning.builder import tag_of
 from autosparse.registry import suggestion
@@ -127,15 +128,16 @@ def export(
     folder = expand(Path(out))
     if not is_vacant(folder):
         raise UsageError(f"{folder} holds something else", "name a new or an empty folder")
+    names, steps = _class_names(class_names), _preprocessing(preprocessing)
     plain = unwrap(model)
-    with isolated(plain, 0), torch.device("cpu"), without_fast_path():
+    with isolated(plain, 0), torch.device("cpu"), without_fast_path(), printing_to_stderr():
         network, masked, notes = _masked(plain, masks)
         sample = Example.of(network, example)
         subject = Subject(
             network,
             masked,
             sample,
-            sample.signature(_class_names(class_names), _preprocessing(preprocessing)),
+            sample.signature(names, steps, labelled=labels is not None),
             _labels(labels, sample),
             notes,
             timed,

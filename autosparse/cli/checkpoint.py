@@ -18,6 +18,7 @@ from autosparse.core.torch_compat.random_state import seeded
 from autosparse.errors import UsageError
 from autosparse.execute import Everyone, Execution
 from autosparse.exporters.signature import Preprocessing
+from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model, models, split_start
 from autosparse.planning.compile import compile_plan
@@ -95,7 +96,7 @@ def export_checkpoint(request: CheckpointRequest, out: Path, formats: Sequence[A
     assert request.model is not None
     make = _from_spec if models.find(request.model) is None else _from_name
     named = make(request, request.model)
-    with seeded(0):
+    with seeded(0), printing_to_stderr():
         network = build_model(named.name, named.options, named.shape, named.classes)
         noise = torch.randn(2, *named.shape)
     load_checkpoint(network, request.checkpoint)
@@ -106,7 +107,7 @@ def export_checkpoint(request: CheckpointRequest, out: Path, formats: Sequence[A
         format=formats if formats[1:] else formats[0],
         example=noise if named.example is None else named.example,
         labels=named.labels,
-        class_names=named.class_names,
+        class_names=named.class_names or tuple(map(str, range(named.classes))),
         preprocessing=named.images,
     )
     every = exported if isinstance(exported, tuple) else (exported,)

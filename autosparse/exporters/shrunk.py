@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from autosparse.borders import border, optional, refusal
 from autosparse.core.graph.shrink import resize
 from autosparse.core.graph.shrink import shrink as without_dead
-from autosparse.core.inputs import Inputs, arguments, call, map_tensors, tensors_in
+from autosparse.core.inputs import Inputs, arguments, call, map_tensors, plain, tensors_in
 from autosparse.core.weights import load_state, state_of
 from autosparse.exporters._base import Function, Model, Runtime, exporters
 from autosparse.exporters.signature import BATCH, INPUT, OUTPUT, Signature, card_fields, onnx_metadata
@@ -120,6 +120,10 @@ def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
             verbose=False,
         )
     assert program is not None
+    named_here = {value.name for value in (*program.model.graph.inputs, *program.model.graph.outputs)}
+    for value in (value for node in program.model.graph for value in node.outputs):
+        if value.name in named_here and not value.is_graph_output():
+            value.name = f"{value.name}_inside"  # torch names a result after its operation, such as `mean`
     proto = program.model_proto
     graph = proto.graph
     for holder in (proto, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
@@ -196,9 +200,9 @@ def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.
 def _return_plain(network: torch.nn.Module, inputs: Inputs) -> None:
     # Programs return dictionaries in place of classes of other libraries, which whoever opens them may not have.
     with torch.no_grad():
-        outputs = call(network, inputs)
-    if not isinstance(outputs, torch.Tensor) and type(outputs) not in (tuple, list, dict):
-        network.register_forward_hook(lambda _, given, outputs: map_tensors(lambda tensor: tensor, outputs))
+        outputs = call(network, map_tensors(torch.clone, inputs))
+    if not isinstance(outputs, torch.Tensor):
+        network.register_forward_hook(lambda _, given, outputs: plain(outputs))
 
 
 def _importing() -> contextlib.AbstractContextManager[None]:

@@ -7,7 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import pytest
 import torch
@@ -17,6 +17,7 @@ import autosparse
 from autosparse import AutosparseError, Masks
 from autosparse.api import Exported
 from autosparse.api.checkpoint import load_checkpoint
+from autosparse.api.example import Example
 from autosparse.exporters import Preprocessing, exporters
 from autosparse.store import dump_tensors
 from tests.unit.api.conftest import batches, checkered, network
@@ -406,3 +407,71 @@ def test_inputs_changed_in_place_and_infinite_buffers(tmp_path: Path) -> None:
     assert 0 == exported.max_abs_error
     assert torch.equal(model.causal, loaded.causal)
     assert ["1", "2", "3"] == json.loads((tmp_path / "out" / "card.json").read_text())["classes"]
+
+
+class Point(NamedTuple):
+    """Outputs with names."""
+
+    x: Tensor
+    others: list[Tensor]
+
+
+class Shares(nn.Module):
+    """Names of inputs, parameters, operations and outputs that are equal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.scale = nn.Linear(3, 3), nn.Parameter(torch.ones(3))
+
+    def forward(self, scale: Tensor, b: Tensor) -> dict[str, Any]:
+        """Return several outputs."""
+        print("called")  # noqa: T201
+        linear = torch.relu(self.layer(scale)) * self.scale + b
+        return {"linear": linear, "b": linear + 1, "relu": Point(linear * 2, [linear * 3]), "relu_0": linear * 4}
+
+
+def test_names_of_tensors_are_unique(capsys: pytest.CaptureFixture[str]) -> None:
+    """Over inputs, state and outputs; what a network prints is no result."""
+    example = Example.of(Shares().eval(), (torch.ones(2, 3), torch.ones(2, 3)))
+
+    assert ("scale_input", "b") == example.input_names
+    assert ("linear", "b_output", "relu_0", "relu_1_0", "relu_0_output") == example.output_names
+    assert "" == capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "pt2"])
+def test_equal_names_in_programs(format: str, tmp_path: Path) -> None:
+    """ONNX has one namespace; programs hold no class of the user."""
+    inputs = Point(torch.ones(2, 3), [torch.ones(2, 3)])
+    example = (inputs.x, inputs.others[0])
+    exported = export(Shares(), None, tmp_path / format, format=format, example=example)
+
+    assert exported.max_rel_error < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (lambda x: (x, x.sum()), [("batch", 4), ()]),
+        (lambda x: x[None], [(1, "batch", 4)]),
+        (lambda x: x @ x.T, [("batch", "batch")]),
+        (lambda x: torch.cat([x, x]), [("depends on batch", 4)]),
+        (lambda x: x.view(4, 4), [("batch", 4)]),
+        (lambda x: x.squeeze(), [("batch", 4)]),
+    ],
+)
+def test_shapes_of_outputs(function: Callable[[Tensor], Any], shapes: list[Any]) -> None:
+    """Only sides that follow the batch are the batch."""
+    assert shapes == [*Example.of(Returns(function), torch.ones(4, 3)).shapes]
+
+
+def test_only_classifiers_have_numbered_classes(tmp_path: Path) -> None:
+    """Outputs of images without names, labels or preprocessing may be anything, such as embeddings."""
+    cards = []
+    for name, labels in (("a", None), ("b", [0, 1, 2, 0])):
+        export(network(), None, tmp_path / name, format="compact", example=IMAGES, labels=labels)
+        cards.append(json.loads((tmp_path / name / "card.json").read_text()))
+
+    assert (False, []) == ("task" in cards[0], cards[0]["classes"])
+    assert ("image-classification", ["0", "1", "2"]) == (cards[1]["task"], cards[1]["classes"])
