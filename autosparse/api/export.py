@@ -16,7 +16,7 @@ from autosparse.api.exported import Exported, Subject, write
 from autosparse.api.hold import copy_of, named_parameters, unwrap
 from autosparse.api.masks import Masks
 from autosparse.api.prune import isolated, validated
-from autosparse.borders import expand
+from autosparse.borders import border, expand, in_short
 from autosparse.core.weights import Tensors, full_masks, prunable_weights, state_of, without_fast_path
 from autosparse.errors import UsageError
 from autosparse.exporters.signature import Preprocessing
@@ -33,6 +33,7 @@ from autosparse.text import quoted
 
 GivenMasks = Mapping[str, "torch.Tensor"] | str | os.PathLike[str] | None
 Format = str | Mapping[str, Any]
+_LABELS = "give the number of the class of each example, `[batch]`"
 
 
 class _Formats(Section):
@@ -123,11 +124,8 @@ def export(
         >>> exported.max_abs_error
         0.0
     """
-    several = not isinstance(format, str | Mapping)
-    choices = validated(_Formats, {"format": tuple(format) if several else (format,)}).format
-    folder = expand(Path(out))
-    if not is_vacant(folder):
-        raise UsageError(f"{folder} holds something else", "name a new or an empty folder")
+    choices, several = _choices(format)
+    folder = vacant(out)
     names, steps = _class_names(class_names), _preprocessing(preprocessing)
     plain = unwrap(model)
     with isolated(plain, 0), torch.device("cpu"), without_fast_path(), printing_to_stderr():
@@ -148,6 +146,37 @@ def export(
     return placed if several else placed[0]
 
 
+def vacant(out: Any) -> Path:
+    """Return the folder of an export.
+
+    Args:
+        out: Its path.
+
+    Returns:
+        The path, which is unused or an empty folder.
+
+    Raises:
+        UsageError: If it is no path, holds something else, or is the working directory.
+    """
+    if not isinstance(out, str | os.PathLike):
+        raise UsageError(f"`out` must be a path but is {quoted(out)}", "name a new or an empty folder")
+    folder = expand(Path(out))
+    if not is_vacant(folder):
+        raise UsageError(f"{folder} holds something else", "name a new or an empty folder")
+    if folder.is_dir() and folder.samefile(Path.cwd()):
+        raise UsageError(f"{folder} is the working directory", "name a folder inside it")
+    return folder
+
+
+def _choices(format: Any) -> tuple[tuple[FormatChoice, ...], bool]:
+    # The formats, and whether they are in a sequence.
+    several = isinstance(format, Iterable) and not isinstance(format, str | Mapping)
+    choices = validated(_Formats, {"format": tuple(format) if several else (format,)}).format
+    if twice := [tag for tag, number in Counter(map(tag_of, choices)).items() if number > 1]:
+        raise UsageError(f"`format` has `{twice[0]}` twice", "name each format once")
+    return choices, several
+
+
 def _masked(plain: torch.nn.Module, given: GivenMasks) -> tuple[torch.nn.Module, Tensors, tuple[str, ...]]:
     # A copy on the CPU with masks applied, its masks, and a note about weights that the masks change.
     if isinstance(plain, torch.jit.ScriptModule):
@@ -164,6 +193,9 @@ def _masked(plain: torch.nn.Module, given: GivenMasks) -> tuple[torch.nn.Module,
     weights = prunable_weights(network)
     if given is None:
         return network, {name: weight.detach() != 0 for name, weight in weights.items()}, ()
+    if not isinstance(given, Mapping | str | os.PathLike):
+        kind = type(given).__name__
+        raise UsageError(f"`masks` must be a mapping of tensors, a file or None but is {kind}", "pass those of `prune`")
     masks = Masks.load(given) if isinstance(given, str | os.PathLike) else Masks(given)
     before = {name: weight.detach().clone() for name, weight in named_parameters(network).items() if name in masks}
     masks.apply(network)
@@ -204,13 +236,15 @@ def _preprocessing(given: Preprocessing | Mapping[str, Any] | None) -> Preproces
 def _labels(given: Any, example: Example) -> torch.Tensor | None:
     if given is None:
         return None
-    labels, scores = torch.as_tensor(given).detach().cpu(), example.outputs[0]
+    scores = example.outputs[0]
+    with border(lambda error: UsageError(f"`labels` are no numbers: {in_short(error)}", _LABELS)):
+        labels = torch.as_tensor(given).detach().cpu()
     fits = scores.ndim > 1 and labels.shape == scores.shape[:1] + scores.shape[2:] and not labels.is_floating_point()
     if not fits:
         raise UsageError(
             f"`labels` is {labels.dtype} {[*labels.shape]}, but the output is {[*scores.shape]}",
-            "give the number of the class of each example, `[batch]`",
+            _LABELS,
         )
     if int(labels.min()) < 0 or int(labels.max()) >= scores.shape[1]:
-        raise UsageError(f"`labels` are not within 0 and {scores.shape[1] - 1}", "number the classes from 0")
+        raise UsageError(f"`labels` are not from 0 to {scores.shape[1] - 1}", "number the classes from 0")
     return labels

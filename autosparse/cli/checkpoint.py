@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from autosparse.api import export
+from autosparse.api import Masks, export
 from autosparse.api.checkpoint import load_checkpoint
+from autosparse.api.export import vacant
 from autosparse.api.runs.prepare import note_user_code
 from autosparse.backends import Placement, this_machine, usable_cores
 from autosparse.cli.app import SpecRequest, load, say, show_json
@@ -74,6 +75,8 @@ class CheckpointRequest:
             raise UsageError(f"the export of a checkpoint needs `{missing[0]}`", "see `autosparse export --help`")
         if given := [name for name, value in others.items() if value not in (None, False)]:
             raise UsageError(f"a checkpoint has no `{given[0]}`", "leave it out, or leave out `--checkpoint`")
+        if self.classes is not None and self.classes < 1:
+            raise UsageError(f"`--classes {self.classes}` is not a number of classes", "write 1 or more")
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,9 @@ def export_checkpoint(request: CheckpointRequest, out: Path, formats: Sequence[A
     """Export a checkpoint to a folder, in several formats to folders inside; print the models."""
     assert request.checkpoint is not None
     assert request.model is not None
+    vacant(out)  # before the images are decoded
+    if request.masks is not None:
+        Masks.load(request.masks)
     make = _from_spec if models.find(request.model) is None else _from_name
     named = make(request, request.model)
     with seeded(0), printing_to_stderr():

@@ -18,6 +18,7 @@ from autosparse import AutosparseError, Masks
 from autosparse.api import Exported
 from autosparse.api.checkpoint import load_checkpoint
 from autosparse.api.example import Example
+from autosparse.errors import UsageError
 from autosparse.exporters import Preprocessing, exporters
 from autosparse.store import dump_tensors
 from tests.unit.api.conftest import batches, checkered, network
@@ -228,7 +229,7 @@ def odd(**given: Any) -> dict[str, Any]:
         (odd(masks={"5.weight": torch.ones(2, 2, dtype=torch.bool)}), "the masks do not fit Sequential"),
         (odd(masks="absent.safetensors"), "cannot be read"),
         (odd(labels=[0, 1]), r"`labels` is torch.int64 \[2\], but the output is \[4, 3\]"),
-        (odd(labels=[0, 1, 2, 3]), "`labels` are not within 0 and 2"),
+        (odd(labels=[0, 1, 2, 3]), "`labels` are not from 0 to 2"),
         (odd(class_names=["a"]), r"`class_names` has 1 names, but the output is \[4, 3\]"),
         (odd(preprocessing={"size": [6, 6]}), "`preprocessing`: channels"),
         (
@@ -243,6 +244,11 @@ def odd(**given: Any) -> dict[str, Any]:
         (odd(preprocessing=5), "`preprocessing`: Input"),
         (odd(class_names="abc"), "`class_names` must be a list but is 'abc'"),
         (odd(class_names=["a", "b", "a"]), "`class_names` has `a` twice"),
+        (odd(format=None), "`format` must be the name of a format"),
+        (odd(format=5), "`format` must be"),
+        (odd(format=["compact", "compact"]), "`format` has `compact` twice"),
+        (odd(labels=["a"]), "`labels` are no numbers"),
+        (odd(masks=[1]), "`masks` must be a mapping of tensors, a file or None but is list"),
         (odd(model="resnet"), "must be a torch.nn.Module"),
         (odd(model=nn.LazyLinear(3), example=torch.ones(2, 3)), "is lazy"),
         (odd(model=nn.Linear(3, 2, device="meta"), example=torch.ones(2, 3)), "meta device"),
@@ -308,6 +314,8 @@ def test_a_card_without_a_factory_needs_a_network(tmp_path: Path) -> None:
 
 
 STATE = network().state_dict()
+ENDLESS: dict[str, Any] = {}
+ENDLESS["model"] = ENDLESS
 PREFIXED = {f"module._orig_mod.{name}": tensor for name, tensor in STATE.items()}
 
 
@@ -317,6 +325,8 @@ PREFIXED = {f"module._orig_mod.{name}": tensor for name, tensor in STATE.items()
         STATE,
         {"state_dict": STATE, "epoch": 3},
         {"model": PREFIXED},
+        {f"net.{name}": tensor for name, tensor in STATE.items()},
+        torch.optim.swa_utils.AveragedModel(network()).state_dict(),
         {"model_state_dict": {f"model.{name}": tensor for name, tensor in STATE.items()}},
     ],
 )
@@ -345,8 +355,10 @@ def test_a_checkpoint_of_safetensors(tmp_path: Path) -> None:
         ({**STATE, "6.bias": torch.ones(1)}, "`6.bias` is not of the network"),
         ({**STATE, "5.bias": torch.ones(4)}, r"`5.bias` is \[4\] in the file and \[3\] in the network"),
         ({"epoch": 3}, "holds no named tensors"),
-        (network(), "holds more than tensors"),
-        (b"nothing", "is damaged"),
+        (ENDLESS, "holds no named tensors"),
+        ({**STATE, "5.bias": torch.ones(3).to_sparse()}, "`5.bias` is no dense tensor with numbers"),
+        (network(), "holds pickled code, which is never run"),
+        (b"nothing", "or damaged"),
         (None, "cannot be read"),
     ],
 )
@@ -405,7 +417,7 @@ def test_inputs_changed_in_place_and_infinite_buffers(tmp_path: Path) -> None:
     loaded = autosparse.load(tmp_path / "out", InPlace())
 
     assert 0 == exported.max_abs_error
-    assert torch.equal(model.causal, loaded.causal)
+    assert torch.equal(model.get_buffer("causal"), loaded.get_buffer("causal"))
     assert ["1", "2", "3"] == json.loads((tmp_path / "out" / "card.json").read_text())["classes"]
 
 
@@ -475,3 +487,13 @@ def test_only_classifiers_have_numbered_classes(tmp_path: Path) -> None:
 
     assert (False, []) == ("task" in cards[0], cards[0]["classes"])
     assert ("image-classification", ["0", "1", "2"]) == (cards[1]["task"], cards[1]["classes"])
+
+
+@pytest.mark.parametrize(("out", "text"), [(".", ". is the working directory"), (5, "`out` must be a path but is 5")])
+def test_folders_that_no_export_can_be(out: Any, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is not even called."""
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(UsageError, match=text):
+        export(network(), None, out, format="compact", example=IMAGES)
+    assert [] == [*tmp_path.iterdir()]
