@@ -26,7 +26,7 @@ from autosparse.errors import OwnCodeError, UsageError
 from autosparse.exporters.signature import BATCH, CHANNELS, INPUT, OUTPUT, Preprocessing, Signature, TensorSpec
 from autosparse.foreign_code import foreign_code, printing_to_stderr
 from autosparse.lazy_torch import torch
-from autosparse.text import plural
+from autosparse.text import plural, with_article
 
 _CHECKED = (1, 7)  # batch sizes of the verification, in addition to the example's
 _HINT = "it is a tensor `[batch, ...]`, or several in a tuple or a mapping, as the network takes them"
@@ -72,7 +72,7 @@ class Example:
         kind = type(network).__name__
         if odd := [leaf for leaf in leaves(outputs) if not isinstance(leaf, torch.Tensor) and leaf is not None]:
             raise UsageError(
-                f"{kind} returns a {type(odd[0]).__name__}, but exported models return tensors alone",
+                f"{kind} returns {with_article(type(odd[0]).__name__)}, but exported models return tensors alone",
                 "export a module that calls the network and returns its tensors, in a tuple or a mapping",
             )
         parts = tuple(tensors_in(outputs))
@@ -129,7 +129,7 @@ class Example:
         classes = first.shape[1] if first.ndim > 1 else 0
         if class_names and len(class_names) != classes:
             raise UsageError(
-                f"`class_names` has {len(class_names):,} names, but the output is {_shape(first)}",
+                f"`class_names` has {plural(len(class_names), 'name')}, but the output is {_shape(first)}",
                 "name each class, in the order of the outputs",
             )
         if images is not None:
@@ -215,7 +215,7 @@ def _prepared(network: torch.nn.Module, inputs: Any) -> Inputs:
     if not can_be_cut((inputs, None)):
         odd = [leaf for leaf in leaves(inputs) if not isinstance(leaf, torch.Tensor | str | bool | None)]
         shapes = ", ".join(_shape(tensor) for tensor in tensors_in(inputs))
-        why = f"holds a {type(odd[0]).__name__}" if odd else f"has tensors of {shapes}"
+        why = f"holds {with_article(type(odd[0]).__name__)}" if odd else f"has tensors of {shapes}"
         raise UsageError(f"`example` {why}, but every input must be a tensor that begins with the batch", _HINT)
     if examples_in(inputs) == 0:
         raise UsageError("`example` is an empty batch", "give at least one example")

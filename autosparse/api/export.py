@@ -124,7 +124,7 @@ def export(
         >>> exported.max_abs_error
         0.0
     """
-    choices, several = _choices(format)
+    choices, several = choices_of(format)
     folder = vacant(out)
     names, steps = _class_names(class_names), _preprocessing(preprocessing)
     plain = unwrap(model)
@@ -168,8 +168,18 @@ def vacant(out: Any) -> Path:
     return folder
 
 
-def _choices(format: Any) -> tuple[tuple[FormatChoice, ...], bool]:
-    # The formats, and whether they are in a sequence.
+def choices_of(format: Any) -> tuple[tuple[FormatChoice, ...], bool]:
+    """Return the formats of an export, and whether they are several.
+
+    Args:
+        format: A format, or a sequence.
+
+    Returns:
+        The formats with their options, and whether a sequence holds them.
+
+    Raises:
+        UsageError: If a format or an option does not exist, or one is named twice.
+    """
     several = isinstance(format, Iterable) and not isinstance(format, str | Mapping)
     choices = validated(_Formats, {"format": tuple(format) if several else (format,)}).format
     if twice := [tag for tag, number in Counter(map(tag_of, choices)).items() if number > 1]:
@@ -185,6 +195,9 @@ def _masked(plain: torch.nn.Module, given: GivenMasks) -> tuple[torch.nn.Module,
     if absent := [name for name, tensor in state_of(plain).items() if tensor.is_meta]:
         raise UsageError(f"{absent[0]} has no values: it is on the meta device", "load the trained weights first")
     network = copy_of(plain).cpu().eval()
+    for tensor in (*network.parameters(), *network.buffers()):
+        if not tensor.is_contiguous() and 0 in tensor.stride():
+            tensor.data = tensor.contiguous()  # of `expand`, into which no state loads
     floats = [tensor for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point()]
     if any(tensor.itemsize < 4 for tensor in floats):
         network = network.float()

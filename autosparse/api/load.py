@@ -332,8 +332,11 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
 
 def _foreign(opened: OpenedModel) -> UsageError:
     assert opened.card is not None
+    name = opened.card.network_name
     return UsageError(
-        f"the network of {opened.path} is user code, `{opened.card.network_name}`, which loading never imports",
+        f"the network of {opened.path} is user code, `{name}`, which loading never imports"
+        if opened.card.network
+        else f"the card of {opened.path} names no factory of its network, only the class `{name}`",
         "build it and load into it: `load(path, model)`",
     )
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from autosparse.api import Masks, export
 from autosparse.api.checkpoint import load_checkpoint
-from autosparse.api.export import vacant
+from autosparse.api.export import choices_of, vacant
 from autosparse.api.runs.prepare import note_user_code
 from autosparse.backends import Placement, this_machine, usable_cores
 from autosparse.cli.app import SpecRequest, load, say, show_json
@@ -98,8 +98,8 @@ def export_checkpoint(request: CheckpointRequest, out: Path, formats: Sequence[A
     assert request.checkpoint is not None
     assert request.model is not None
     vacant(out)  # before the images are decoded
-    if request.masks is not None:
-        Masks.load(request.masks)
+    choices_of(formats)
+    masks = None if request.masks is None else Masks.load(request.masks)
     make = _from_spec if models.find(request.model) is None else _from_name
     named = make(request, request.model)
     with seeded(0), printing_to_stderr():
@@ -108,7 +108,7 @@ def export_checkpoint(request: CheckpointRequest, out: Path, formats: Sequence[A
     load_checkpoint(network, request.checkpoint)
     exported = export(
         network,
-        request.masks,
+        masks,
         out,
         format=formats if formats[1:] else formats[0],
         example=noise if named.example is None else named.example,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import warnings
@@ -20,9 +21,11 @@ from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
 from autosparse.packaged import template
 from autosparse.store import dump_tensors, load_tensors
+from autosparse.text import size
 
 STATE, ONNX, PT2, PREDICT = "model.shrunk.safetensors", "model.onnx", "model.pt2", "predict.py"
 SIGNATURE = "signature.json"
+_LARGEST_ONNX = 2**31 - 2**20  # bytes of a protobuf, without the graph
 Shrink = Annotated[bool, "remove dead channels"]
 
 
@@ -108,6 +111,8 @@ def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
     ):
+        if (length := sum(tensor.nbytes for tensor in state_of(network).values())) > _LARGEST_ONNX:
+            raise ValueError(f"its tensors of {size(length)} are larger than the 2 GB of an ONNX file")
         program = torch.onnx.export(
             network,
             positional,
@@ -173,6 +178,7 @@ def pt2(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     file = io.BytesIO()
     extra = {} if model.signature is None else {SIGNATURE: json.dumps(card_fields(model.signature), sort_keys=True)}
     with _recorded(model, shrink, "torch.export does not record it") as (network, positional, named, shapes):
+        _check_keywords(network, named)
         program = torch.export.export(network, positional, named, dynamic_shapes=shapes)
         for node in program.graph.nodes:  # source files and lines of this machine are no part of a model
             node.meta.pop("stack_trace", None)
@@ -195,6 +201,13 @@ def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch.onnx names dimensions after the first of equal ones
             yield network, positional, named, free.dynamic_shapes(network, positional, named)
+
+
+def _check_keywords(network: torch.nn.Module, named: Mapping[str, Any]) -> None:
+    # A stored program loses the names of `**` arguments.
+    parameters = inspect.signature(network.forward).parameters
+    if absent := [name for name in named if name not in parameters]:
+        raise ValueError(f"its forward pass takes `{absent[0]}` in `**`; name that argument in `forward`")
 
 
 def _return_plain(network: torch.nn.Module, inputs: Inputs) -> None:

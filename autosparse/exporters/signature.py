@@ -77,7 +77,7 @@ class TensorSpec:
 
     Attributes:
         name: Name of the tensor in ONNX.
-        shape: Shape of a batch, whose first side is `batch`.
+        shape: Shape, in which the side that follows the number of examples is `batch`.
         layout: Meaning of each side, such as `NCHW`.
         dtype: Type of the numbers.
     """
@@ -177,7 +177,7 @@ def hub_config(signature: Signature) -> dict[str, Any]:
         signature: Signature of a model.
 
     Returns:
-        JSON data: labels by index and indices by label, and the shape of the images.
+        JSON data: labels by index and indices by label if known, and the shape of the images.
     """
     names = signature.classes
     (_, *shape), *_ = (tensor.shape for tensor in signature.inputs)
@@ -185,12 +185,12 @@ def hub_config(signature: Signature) -> dict[str, Any]:
     if len(shape) == 3:
         channels, height, width = shape
         images = {"num_channels": channels, "image_size": height if height == width else [height, width]}
-    return {
+    labels = {
         "id2label": dict(zip(map(str, range(len(names))), names, strict=True)),
         "label2id": {name: number for number, name in enumerate(names)},
         "num_labels": len(names),
-        **images,
     }
+    return {**(labels if names else {}), **images}
 
 
 def hub_preprocessor(signature: Signature) -> dict[str, Any] | None:

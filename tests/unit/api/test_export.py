@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from autosparse import AutosparseError, Masks
 from autosparse.api import Exported
 from autosparse.api.checkpoint import load_checkpoint
 from autosparse.api.example import Example
+from autosparse.core.graph.shrink import shrink
 from autosparse.errors import UsageError
 from autosparse.exporters import Preprocessing, exporters
 from autosparse.store import dump_tensors
@@ -224,13 +226,13 @@ def odd(**given: Any) -> dict[str, Any]:
         (odd(example=None), "`example` holds no tensor but is NoneType"),
         (odd(example=IMAGES[:0]), "`example` is an empty batch"),
         (odd(example=(IMAGES, torch.zeros(3))), r"has tensors of \[4, 2, 6, 6\], \[3\]"),
-        (odd(example=(IMAGES, 3)), "`example` holds a int"),
+        (odd(example=(IMAGES, 3)), "`example` holds an int"),
         (odd(example=torch.zeros(4, 3, 6, 6)), "calling `Sequential` on `example` failed"),
         (odd(masks={"5.weight": torch.ones(2, 2, dtype=torch.bool)}), "the masks do not fit Sequential"),
         (odd(masks="absent.safetensors"), "cannot be read"),
         (odd(labels=[0, 1]), r"`labels` is torch.int64 \[2\], but the output is \[4, 3\]"),
         (odd(labels=[0, 1, 2, 3]), "`labels` are not from 0 to 2"),
-        (odd(class_names=["a"]), r"`class_names` has 1 names, but the output is \[4, 3\]"),
+        (odd(class_names=["a"]), r"`class_names` has 1 name, but the output is \[4, 3\]"),
         (odd(preprocessing={"size": [6, 6]}), "`preprocessing`: channels"),
         (
             odd(preprocessing={"size": [8, 8], "channels": None, "mean": [0.5], "std": [0.5]}),
@@ -309,7 +311,9 @@ def test_a_card_without_a_factory_needs_a_network(tmp_path: Path) -> None:
     """`load` builds no class of a card."""
     export(Words(), None, tmp_path / "out", format="safetensors", example=torch.zeros(2, 4, dtype=torch.long))
 
-    with pytest.raises(AutosparseError, match=r"is user code, `tests.unit.api.test_export.Words`, which loading never"):
+    with pytest.raises(
+        AutosparseError, match=r"names no factory of its network, only the class `tests.unit.api.test_export.Words`"
+    ):
         autosparse.load(tmp_path / "out")
 
 
@@ -404,6 +408,7 @@ class InPlace(nn.Linear):
     def __init__(self) -> None:
         super().__init__(3, 3)
         self.register_buffer("causal", torch.full((3, 3), -torch.inf).triu(1))
+        self.register_buffer("ones", torch.ones(1).expand(3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs for twice the input."""
@@ -414,7 +419,9 @@ def test_inputs_changed_in_place_and_infinite_buffers(tmp_path: Path) -> None:
     """Each call has the same inputs; infinities are damage only in pruned weights."""
     model = InPlace()
     exported = export(model, None, tmp_path / "out", format="compact", example=torch.ones(2, 3), class_names=[1, 2, 3])
-    loaded = autosparse.load(tmp_path / "out", InPlace())
+    other = InPlace()
+    other.ones = torch.ones(3)
+    loaded = autosparse.load(tmp_path / "out", other)
 
     assert 0 == exported.max_abs_error
     assert torch.equal(model.get_buffer("causal"), loaded.get_buffer("causal"))
@@ -497,3 +504,35 @@ def test_folders_that_no_export_can_be(out: Any, text: str, tmp_path: Path, monk
     with pytest.raises(UsageError, match=text):
         export(network(), None, out, format="compact", example=IMAGES)
     assert [] == [*tmp_path.iterdir()]
+
+
+class Keywords(nn.Linear):
+    """A layer that takes any argument by name."""
+
+    def forward(self, **inputs: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the outputs for `x`."""
+        return super().forward(inputs["x"])
+
+
+def test_arguments_without_names_have_no_program(tmp_path: Path) -> None:
+    """The message says how to change the code."""
+    with pytest.raises(AutosparseError, match=r"takes `x` in `.*`; name that argument in `forward`"):
+        export(Keywords(3, 2), None, tmp_path / "out", format="pt2", example={"x": torch.ones(2, 3)})
+
+
+@pytest.mark.slow
+def test_tensors_that_no_onnx_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A protobuf has 2 GB."""
+    monkeypatch.setattr("autosparse.exporters.shrunk._LARGEST_ONNX", 10)
+
+    with pytest.raises(AutosparseError, match="are larger than the 2 GB of an ONNX file"):
+        export(network(), None, tmp_path / "out", format="onnx", example=IMAGES)
+
+
+def test_formats_share_the_smaller_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is computed once."""
+    counted = Mock(wraps=shrink)
+    monkeypatch.setattr("autosparse.exporters.shrunk.without_dead", counted)
+    export(network(), checkered(network()), tmp_path / "out", format=["shrunk", "sparse"], example=IMAGES)
+
+    assert 1 == counted.call_count
