@@ -84,14 +84,14 @@ class Example:
         others, fixed = _tried(network, inputs)
         shapes = tuple(_shapes({examples_in(inputs): parts, **others}))
         made = cls(inputs, parts, (INPUT,), (OUTPUT,), shapes, fixed)
-        taken = set(network.state_dict())  # ONNX has one namespace
-        if made.is_of_images and not taken & {INPUT, OUTPUT}:
+        used = set(network.state_dict())  # ONNX has one namespace
+        if made.is_of_images and not used & {INPUT, OUTPUT}:
             return made
         names = [name for key, inner in keyed.items() for name in _named(inner, str(key))]
         return replace(
             made,
-            input_names=tuple(_unique(_parameters(network, inputs), "input", taken)),
-            output_names=tuple(_unique(names, "output", taken)),
+            input_names=tuple(_unique(_parameters(network, inputs), "input", used)),
+            output_names=tuple(_unique(names, "output", used)),
         )
 
     def batches(self) -> list[Inputs]:
@@ -268,12 +268,12 @@ def _named(value: Any, name: str) -> Iterator[str]:
             yield from _named(inner, f"{name}_{index}")
 
 
-def _unique(names: Iterable[str], kind: str, taken: set[str]) -> Iterator[str]:
-    # Names that are not taken, which they are from now on.
+def _unique(names: Iterable[str], kind: str, used: set[str]) -> Iterator[str]:
+    # Names that are not in use, which they are from now on.
     for name in names:
         others = (f"{name}_{kind}{number or ''}" for number in count())
-        chosen = next(one for one in chain((name,), others) if one not in taken)
-        taken.add(chosen)
+        chosen = next(one for one in chain((name,), others) if one not in used)
+        used.add(chosen)
         yield chosen
 
 
