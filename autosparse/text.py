@@ -51,6 +51,11 @@ def plural(number: int, noun: str, several: str = "") -> str:
     return f"{number:,} {noun if number == 1 else several or noun + 's'}"
 
 
+def with_article(noun: str) -> str:
+    """Return a noun after `a` or `an`."""
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"
+
+
 def literal(text: object) -> str:
     """Return a text for a table or a line of code, without markup and line breaks."""
     return visible(re.sub(r"[`|<>\x00-\x1f\x7f]", "_", str(text)))

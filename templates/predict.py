@@ -14,11 +14,12 @@ from PIL import ExifTags, Image, ImageOps
 session = onnxruntime.InferenceSession(Path(__file__).with_name("model.onnx"))
 about = session.get_modelmeta().custom_metadata_map
 classes, images = json.loads(about["classes"]), json.loads(about["images"])
+(takes,), (gives,) = json.loads(about["inputs"]), json.loads(about["outputs"])
 TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF orientation -> `Image.Transpose`
 
 
-def preprocess(file: str | BinaryIO) -> "numpy.typing.NDArray[numpy.float32]":
-    """Return a picture as the model's input, float32 `[1, channels, height, width]`."""
+def preprocess(file: str | BinaryIO) -> "numpy.typing.NDArray[numpy.floating]":
+    """Return a picture as the model's input, `[1, channels, height, width]`."""
     picture: Image.Image = Image.open(file)
     picture.load()
     with suppress(Exception):  # no EXIF data, or damaged
@@ -33,12 +34,12 @@ def preprocess(file: str | BinaryIO) -> "numpy.typing.NDArray[numpy.float32]":
     picture = ImageOps.fit(picture.convert(images["channels"]), images["size"][::-1], interpolation)
     pixels = numpy.asarray(picture, "float32").reshape(*images["size"], -1) / images["max_value"]
     normalized = (pixels - numpy.float32(images["mean"])) / numpy.float32(images["std"])
-    return numpy.asarray(normalized.transpose(2, 0, 1)[None])
+    return numpy.asarray(normalized.transpose(2, 0, 1)[None], takes["dtype"])
 
 
 def predict(file: str | BinaryIO) -> tuple[str, float]:
     """Return the most probable class of a picture, and its probability."""
-    (logits,) = session.run(["logits"], {"images": preprocess(file)})
+    (logits,) = session.run([gives["name"]], {takes["name"]: preprocess(file)})
     odds = numpy.exp(logits[0] - logits[0].max())
     return classes[odds.argmax()], float(odds.max() / odds.sum())
 

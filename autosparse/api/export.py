@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,20 +16,24 @@ from autosparse.api.exported import Exported, Subject, write
 from autosparse.api.hold import copy_of, named_parameters, unwrap
 from autosparse.api.masks import Masks
 from autosparse.api.prune import isolated, validated
-from autosparse.borders import expand
+from autosparse.borders import border, expand, in_short
 from autosparse.core.weights import Tensors, full_masks, prunable_weights, state_of, without_fast_path
 from autosparse.errors import UsageError
 from autosparse.exporters.signature import Preprocessing
+from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
 from autosparse.planning.builder import tag_of
+from autosparse.registry import suggestion
 from autosparse.report.folder import is_vacant
 from autosparse.spec.choices import FormatChoice
 from autosparse.spec.document import plain_values
 from autosparse.spec.section import Section
 from autosparse.store.files import drafted_folder, writing
+from autosparse.text import quoted
 
 GivenMasks = Mapping[str, "torch.Tensor"] | str | os.PathLike[str] | None
 Format = str | Mapping[str, Any]
+_LABELS = "give the number of the class of each example, `[batch]`"
 
 
 class _Formats(Section):
@@ -119,20 +124,18 @@ def export(
         >>> exported.max_abs_error
         0.0
     """
-    several = not isinstance(format, str | Mapping)
-    choices = validated(_Formats, {"format": tuple(format) if several else (format,)}).format
-    folder = expand(Path(out))
-    if not is_vacant(folder):
-        raise UsageError(f"{folder} holds something else", "name a new or an empty folder")
+    choices, several = choices_of(format)
+    folder = vacant(out)
+    names, steps = _class_names(class_names), _preprocessing(preprocessing)
     plain = unwrap(model)
-    with isolated(plain, 0), torch.device("cpu"), without_fast_path():
+    with isolated(plain, 0), torch.device("cpu"), without_fast_path(), printing_to_stderr():
         network, masked, notes = _masked(plain, masks)
         sample = Example.of(network, example)
         subject = Subject(
             network,
             masked,
             sample,
-            sample.signature(tuple(class_names), _preprocessing(preprocessing)),
+            sample.signature(names, steps, labelled=labels is not None),
             _labels(labels, sample),
             notes,
             timed,
@@ -143,6 +146,47 @@ def export(
     return placed if several else placed[0]
 
 
+def vacant(out: Any) -> Path:
+    """Return the folder of an export.
+
+    Args:
+        out: Its path.
+
+    Returns:
+        The path, which is unused or an empty folder.
+
+    Raises:
+        UsageError: If it is no path, holds something else, or is the working directory.
+    """
+    if not isinstance(out, str | os.PathLike):
+        raise UsageError(f"`out` must be a path but is {quoted(out)}", "name a new or an empty folder")
+    folder = expand(Path(out))
+    if not is_vacant(folder):
+        raise UsageError(f"{folder} holds something else", "name a new or an empty folder")
+    if folder.is_dir() and folder.samefile(Path.cwd()):
+        raise UsageError(f"{folder} is the working directory", "name a folder inside it")
+    return folder
+
+
+def choices_of(format: Any) -> tuple[tuple[FormatChoice, ...], bool]:
+    """Return the formats of an export, and whether they are several.
+
+    Args:
+        format: A format, or a sequence.
+
+    Returns:
+        The formats with their options, and whether a sequence holds them.
+
+    Raises:
+        UsageError: If a format or an option does not exist, or one is named twice.
+    """
+    several = isinstance(format, Iterable) and not isinstance(format, str | Mapping)
+    choices = validated(_Formats, {"format": tuple(format) if several else (format,)}).format
+    if twice := [tag for tag, number in Counter(map(tag_of, choices)).items() if number > 1]:
+        raise UsageError(f"`format` has `{twice[0]}` twice", "name each format once")
+    return choices, several
+
+
 def _masked(plain: torch.nn.Module, given: GivenMasks) -> tuple[torch.nn.Module, Tensors, tuple[str, ...]]:
     # A copy on the CPU with masks applied, its masks, and a note about weights that the masks change.
     if isinstance(plain, torch.jit.ScriptModule):
@@ -151,6 +195,9 @@ def _masked(plain: torch.nn.Module, given: GivenMasks) -> tuple[torch.nn.Module,
     if absent := [name for name, tensor in state_of(plain).items() if tensor.is_meta]:
         raise UsageError(f"{absent[0]} has no values: it is on the meta device", "load the trained weights first")
     network = copy_of(plain).cpu().eval()
+    for tensor in (*network.parameters(), *network.buffers()):
+        if not tensor.is_contiguous() and 0 in tensor.stride():
+            tensor.data = tensor.contiguous()  # of `expand`, into which no state loads
     floats = [tensor for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point()]
     if any(tensor.itemsize < 4 for tensor in floats):
         network = network.float()
@@ -159,6 +206,9 @@ def _masked(plain: torch.nn.Module, given: GivenMasks) -> tuple[torch.nn.Module,
     weights = prunable_weights(network)
     if given is None:
         return network, {name: weight.detach() != 0 for name, weight in weights.items()}, ()
+    if not isinstance(given, Mapping | str | os.PathLike):
+        kind = type(given).__name__
+        raise UsageError(f"`masks` must be a mapping of tensors, a file or None but is {kind}", "pass those of `prune`")
     masks = Masks.load(given) if isinstance(given, str | os.PathLike) else Masks(given)
     before = {name: weight.detach().clone() for name, weight in named_parameters(network).items() if name in masks}
     masks.apply(network)
@@ -168,29 +218,46 @@ def _masked(plain: torch.nn.Module, given: GivenMasks) -> tuple[torch.nn.Module,
     return network, every, (note,) if changed else ()
 
 
+def _class_names(given: Any) -> tuple[str, ...]:
+    if isinstance(given, str | bytes | Mapping | Set) or not isinstance(given, Iterable):
+        raise UsageError(f"`class_names` must be a list but is {quoted(given)}", "name the classes in their order")
+    names = tuple(map(str, plain_values([*given])))
+    if twice := [name for name, number in Counter(names).items() if number > 1]:
+        raise UsageError(f"`class_names` has `{twice[0]}` twice", "name each class once, in the order of the outputs")
+    return names
+
+
 def _preprocessing(given: Preprocessing | Mapping[str, Any] | None) -> Preprocessing | None:
-    if given is None or isinstance(given, Preprocessing):
-        return given
+    if given is None:
+        return None
     try:
-        return TypeAdapter(Preprocessing).validate_python(plain_values(given))
+        steps = asdict(given) if isinstance(given, Preprocessing) else given
+        return TypeAdapter(Preprocessing).validate_python(plain_values(steps))
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"]))
+        known = [one.name for one in fields(Preprocessing)]
+        if first["type"] == "unexpected_keyword_argument":
+            raise UsageError(
+                f"`preprocessing` has no `{name}`", suggestion(name, known) or f"it has {', '.join(known)}"
+            ) from None
         raise UsageError(
-            f"`preprocessing`: {name}: {first['msg']}", "it has size, channels, mean and std of the images"
+            f"`preprocessing`: {name + ': ' if name else ''}{first['msg']}", "it has size, channels, mean and std"
         ) from None
 
 
 def _labels(given: Any, example: Example) -> torch.Tensor | None:
     if given is None:
         return None
-    labels, scores = torch.as_tensor(given).detach().cpu(), example.outputs[0]
+    scores = example.outputs[0]
+    with border(lambda error: UsageError(f"`labels` are no numbers: {in_short(error)}", _LABELS)):
+        labels = torch.as_tensor(given).detach().cpu()
     fits = scores.ndim > 1 and labels.shape == scores.shape[:1] + scores.shape[2:] and not labels.is_floating_point()
     if not fits:
         raise UsageError(
             f"`labels` is {labels.dtype} {[*labels.shape]}, but the output is {[*scores.shape]}",
-            "give the number of the class of each example, `[batch]`",
+            _LABELS,
         )
     if int(labels.min()) < 0 or int(labels.max()) >= scores.shape[1]:
-        raise UsageError(f"`labels` are not within 0 and {scores.shape[1] - 1}", "number the classes from 0")
+        raise UsageError(f"`labels` are not from 0 to {scores.shape[1] - 1}", "number the classes from 0")
     return labels

@@ -40,7 +40,7 @@ from autosparse.planning.builder import tag_of
 from autosparse.spec.choices import Choice
 from autosparse.steps.verify_export import outputs_elsewhere
 from autosparse.store import dump_tensors
-from autosparse.text import size
+from autosparse.text import plural, size
 
 CARD = "card.json"
 _MEASURED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "speeds", "notes")
@@ -103,6 +103,7 @@ class Subject:
         labels: Class of each example or position, or None.
         notes: Deviations from the request.
         timed: Whether to measure latencies.
+        memo: Intermediate results that the formats share.
     """
 
     network: torch.nn.Module
@@ -112,6 +113,7 @@ class Subject:
     labels: torch.Tensor | None = None
     notes: tuple[str, ...] = ()
     timed: bool = True
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def about(self) -> dict[str, Any]:
         """Return the content of a card that all formats share.
@@ -160,6 +162,7 @@ def write(subject: Subject, choice: Choice, folder: Path) -> Exported:
         inputs=subject.example.inputs,
         signature=subject.signature,
         about=about,
+        memo=subject.memo,
     )
     if subject.example.fixed and "run" in choice.entry.facts:
         problem = f"{type(network).__name__} has no {choice.name} model, which takes any batch size"
@@ -224,7 +227,7 @@ def _opened(network: torch.nn.Module, format: str, folder: Path, files: Mapping[
     try:
         opened: Any = open_model(format, read, blank)
     except (ValueError, RuntimeError) as error:
-        raise _differs(format, str(error)) from error
+        raise _differs(format, " ".join(str(error).split())) from error
     return opened  # type: ignore[no-any-return]
 
 
@@ -237,7 +240,7 @@ def _verified(
         try:
             every = outputs_elsewhere(folder, choice.name, batches)
         except ValueError as error:
-            raise _differs(choice.name, str(error)) from error
+            raise AutosparseError(f"the {choice.name} model is of no use: {error}") from error
     else:
         every = [[*tensors_in(_repeatable(opened, batch))] for batch in batches]
     largest, relative = 0.0, 0.0
@@ -245,7 +248,7 @@ def _verified(
         expected = [*tensors_in(_repeatable(subject.network, batch))]
         if [tensor.shape for tensor in outputs] != [tensor.shape for tensor in expected]:
             shapes = ", ".join(str([*tensor.shape]) for tensor in outputs)
-            raise _differs(choice.name, f"its outputs for {examples_in(batch)} examples are {shapes}")
+            raise _differs(choice.name, f"its outputs for {plural(examples_in(batch), 'example')} are {shapes}")
         for one, other in zip(expected, outputs, strict=True):
             difference, highest = _difference(one, other)
             largest, relative = max(largest, difference), max(relative, difference / highest)

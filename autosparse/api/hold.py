@@ -14,6 +14,7 @@ from autosparse.api.masked_weights import COMPILED, home_of, loses_zeros, older_
 from autosparse.borders import in_short
 from autosparse.errors import UsageError
 from autosparse.lazy_torch import torch
+from autosparse.text import with_article
 
 
 class Hold(AbstractContextManager["Hold"]):
@@ -126,7 +127,7 @@ def unwrap(model: torch.nn.Module) -> torch.nn.Module:
     kind = type(model).__name__
     if not isinstance(model, torch.nn.Module):
         raise UsageError(
-            f"the model must be a torch.nn.Module but is {'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}",
+            f"the model must be a torch.nn.Module but is {with_article(kind)}",
             "pass the network itself",
         )
     parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)

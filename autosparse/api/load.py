@@ -213,7 +213,9 @@ def read_emitted(path: str | Path) -> OpenedModel:
     try:
         opened = _folder(where) if stat.S_ISDIR(kind) else _file(where, kind)
         for name, tensor in opened.model.state.items():
-            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            if not tensor.is_floating_point() or bool(tensor.isfinite().all()):
+                continue
+            if name in opened.model.masks or bool(tensor.isnan().any()):  # buffers may be infinite: attention masks
                 raise ValueError(f"tensor {name} has values that are not finite")
         return opened
     except AutosparseError:
@@ -330,8 +332,11 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
 
 def _foreign(opened: OpenedModel) -> UsageError:
     assert opened.card is not None
+    name = opened.card.network_name
     return UsageError(
-        f"the network of {opened.path} is user code, `{opened.card.network_name}`, which loading never imports",
+        f"the network of {opened.path} is user code, `{name}`, which loading never imports"
+        if opened.card.network
+        else f"the card of {opened.path} names no factory of its network, only the class `{name}`",
         "build it and load into it: `load(path, model)`",
     )
 

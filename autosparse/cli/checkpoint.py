@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from autosparse.api import export
+from autosparse.api import Masks, export
 from autosparse.api.checkpoint import load_checkpoint
+from autosparse.api.export import choices_of, vacant
 from autosparse.api.runs.prepare import note_user_code
 from autosparse.backends import Placement, this_machine, usable_cores
 from autosparse.cli.app import SpecRequest, load, say, show_json
@@ -18,8 +19,9 @@ from autosparse.core.torch_compat.random_state import seeded
 from autosparse.errors import UsageError
 from autosparse.execute import Everyone, Execution
 from autosparse.exporters.signature import Preprocessing
+from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
-from autosparse.models import build_model, models
+from autosparse.models import build_model, models, split_start
 from autosparse.planning.compile import compile_plan
 from autosparse.planning.status import missing_data, select_steps, statuses
 from autosparse.registry import suggestion
@@ -73,6 +75,8 @@ class CheckpointRequest:
             raise UsageError(f"the export of a checkpoint needs `{missing[0]}`", "see `autosparse export --help`")
         if given := [name for name, value in others.items() if value not in (None, False)]:
             raise UsageError(f"a checkpoint has no `{given[0]}`", "leave it out, or leave out `--checkpoint`")
+        if self.classes is not None and self.classes < 1:
+            raise UsageError(f"`--classes {self.classes}` is not a number of classes", "write 1 or more")
 
 
 @dataclass(frozen=True)
@@ -93,20 +97,23 @@ def export_checkpoint(request: CheckpointRequest, out: Path, formats: Sequence[A
     """Export a checkpoint to a folder, in several formats to folders inside; print the models."""
     assert request.checkpoint is not None
     assert request.model is not None
+    vacant(out)  # before the images are decoded
+    choices_of(formats)
+    masks = None if request.masks is None else Masks.load(request.masks)
     make = _from_spec if models.find(request.model) is None else _from_name
     named = make(request, request.model)
-    with seeded(0):
+    with seeded(0), printing_to_stderr():
         network = build_model(named.name, named.options, named.shape, named.classes)
         noise = torch.randn(2, *named.shape)
     load_checkpoint(network, request.checkpoint)
     exported = export(
         network,
-        request.masks,
+        masks,
         out,
         format=formats if formats[1:] else formats[0],
         example=noise if named.example is None else named.example,
         labels=named.labels,
-        class_names=named.class_names,
+        class_names=named.class_names or tuple(map(str, range(named.classes))),
         preprocessing=named.images,
     )
     every = exported if isinstance(exported, tuple) else (exported,)
@@ -150,14 +157,15 @@ def _from_spec(request: CheckpointRequest, name: str) -> _Network:
         raise UsageError(f"the images of {name} are unknown: {why}", hint)
     shape = _shape(request.shape) if request.shape else source.shape
     classes = request.classes or source.classes
-    plain = _Network(model.name, model.options(), shape, classes)
+    options, _ = split_start(model.name, model.options())  # the checkpoint has the trained weights
+    plain = _Network(model.name, options, shape, classes)
     if (shape, classes) != (source.shape, source.classes):
         return plain
     selection = select_steps(plan, statuses(plan, store), only=[data])
     if absent := missing_data(plan, selection.statuses):
         if not request.quiet:
             say(f"note: without preprocessing and accuracy: {absent[0][0]}")
-        return _Network(model.name, model.options(), shape, classes, source.class_names)
+        return _Network(model.name, options, shape, classes, source.class_names)
     placement = Placement("cpu", usable_cores().value)
     Execution(plan, store, Everyone(), placement=placement, selection=selection).run()
     artifact = Finished.of(plan, store, ()).open(data)
@@ -165,4 +173,4 @@ def _from_spec(request: CheckpointRequest, name: str) -> _Network:
     images = load_images(artifact, "test", torch.device("cpu"))
     example, labels = next(iter(images.in_order(_EXAMPLES)))
     preprocessing = Preprocessing.of(shape, statistics["mean"].tolist(), statistics["spread"].tolist())
-    return _Network(model.name, model.options(), shape, classes, source.class_names, preprocessing, example, labels)
+    return _Network(model.name, options, shape, classes, source.class_names, preprocessing, example, labels)

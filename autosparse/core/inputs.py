@@ -56,6 +56,16 @@ def map_tensors(function: Callable[[torch.Tensor], torch.Tensor], value: Any) ->
     return value
 
 
+def plain(value: Any) -> Any:
+    """Convert mappings to dictionaries, tuples with names to plain ones, and lists of other classes to lists."""
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        items = map(plain, value)
+        return tuple(items) if isinstance(value, tuple) else [*items]
+    return value
+
+
 def examples_in(inputs: Any) -> int:
     """Return the number of examples in a batch: the first dimension of its first tensor, 1 without one."""
     if isinstance(inputs, ExampleList):

@@ -91,7 +91,7 @@ def _plain_loop(placement: Placement) -> Iterator[Callable[[_Case, int, int], fl
     # In a new session: this process handles Ctrl-C, and ends the loop's process with its readers. OpenMP's threads wait
     # as they do by default.
     process = subprocess.Popen(
-        [sys.executable, "-m", "autosparse.measure.reference_loop"],
+        [sys.executable, "-P", "-m", "autosparse.measure.reference_loop"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=default_environment(),

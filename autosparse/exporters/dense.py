@@ -26,6 +26,8 @@ _LOAD = """import autosparse
 network = autosparse.load("path/of/this/folder")
 
 # Without autosparse, load the weights into the same network, built by you:
+import safetensors.torch
+
 network.load_state_dict(safetensors.torch.load_file("model.safetensors"))"""
 _TIMM = """import timm
 

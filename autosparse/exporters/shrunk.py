@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import warnings
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 from autosparse.borders import border, optional, refusal
 from autosparse.core.graph.shrink import resize
 from autosparse.core.graph.shrink import shrink as without_dead
-from autosparse.core.inputs import Inputs, arguments, call, map_tensors, tensors_in
+from autosparse.core.inputs import Inputs, arguments, call, map_tensors, plain, tensors_in
 from autosparse.core.weights import load_state, state_of
 from autosparse.exporters._base import Function, Model, Runtime, exporters
 from autosparse.exporters.signature import BATCH, INPUT, OUTPUT, Signature, card_fields, onnx_metadata
@@ -20,9 +21,11 @@ from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
 from autosparse.packaged import template
 from autosparse.store import dump_tensors, load_tensors
+from autosparse.text import size
 
 STATE, ONNX, PT2, PREDICT = "model.shrunk.safetensors", "model.onnx", "model.pt2", "predict.py"
 SIGNATURE = "signature.json"
+_LARGEST_ONNX = 2**31 - 2**20  # bytes of a protobuf, without the graph
 Shrink = Annotated[bool, "remove dead channels"]
 
 
@@ -108,6 +111,8 @@ def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
         contextlib.redirect_stdout(nowhere),
         contextlib.redirect_stderr(nowhere),
     ):
+        if (length := sum(tensor.nbytes for tensor in state_of(network).values())) > _LARGEST_ONNX:
+            raise ValueError(f"its tensors of {size(length)} are larger than the 2 GB of an ONNX file")
         program = torch.onnx.export(
             network,
             positional,
@@ -120,6 +125,10 @@ def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
             verbose=False,
         )
     assert program is not None
+    named_here = {value.name for value in (*program.model.graph.inputs, *program.model.graph.outputs)}
+    for value in (value for node in program.model.graph for value in node.outputs):
+        if value.name in named_here and not value.is_graph_output():
+            value.name = f"{value.name}_inside"  # torch names a result after its operation, such as `mean`
     proto = program.model_proto
     graph = proto.graph
     for holder in (proto, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
@@ -169,6 +178,7 @@ def pt2(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     file = io.BytesIO()
     extra = {} if model.signature is None else {SIGNATURE: json.dumps(card_fields(model.signature), sort_keys=True)}
     with _recorded(model, shrink, "torch.export does not record it") as (network, positional, named, shapes):
+        _check_keywords(network, named)
         program = torch.export.export(network, positional, named, dynamic_shapes=shapes)
         for node in program.graph.nodes:  # source files and lines of this machine are no part of a model
             node.meta.pop("stack_trace", None)
@@ -193,12 +203,19 @@ def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.
             yield network, positional, named, free.dynamic_shapes(network, positional, named)
 
 
+def _check_keywords(network: torch.nn.Module, named: Mapping[str, Any]) -> None:
+    # A stored program loses the names of `**` arguments.
+    parameters = inspect.signature(network.forward).parameters
+    if absent := [name for name in named if name not in parameters]:
+        raise ValueError(f"its forward pass takes `{absent[0]}` in `**`; name that argument in `forward`")
+
+
 def _return_plain(network: torch.nn.Module, inputs: Inputs) -> None:
     # Programs return dictionaries in place of classes of other libraries, which whoever opens them may not have.
     with torch.no_grad():
-        outputs = call(network, inputs)
-    if not isinstance(outputs, torch.Tensor) and type(outputs) not in (tuple, list, dict):
-        network.register_forward_hook(lambda _, given, outputs: map_tensors(lambda tensor: tensor, outputs))
+        outputs = call(network, map_tensors(torch.clone, inputs))
+    if not isinstance(outputs, torch.Tensor):
+        network.register_forward_hook(lambda _, given, outputs: plain(outputs))
 
 
 def _importing() -> contextlib.AbstractContextManager[None]:

@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from annotated_types import Ge, Gt
+from pydantic import ConfigDict
 
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 
@@ -17,7 +20,7 @@ Channels = Literal["RGB", "L"]
 """Colour or grey, as a mode of Pillow."""
 Interpolation = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 """Filters of Pillow, in the order of their numbers."""
-_CHANNELS: dict[int, Channels] = {3: "RGB", 1: "L"}
+CHANNELS: dict[int, Channels] = {3: "RGB", 1: "L"}
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,16 @@ class Preprocessing:
         max_value: Pixel value that scales to 1.
     """
 
-    size: tuple[int, int]
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    size: tuple[Annotated[int, Ge(1)], Annotated[int, Ge(1)]]
     channels: Channels | None
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[Annotated[float, Gt(0)], ...]
     resize: Literal["shorter_side"] = "shorter_side"
     interpolation: Interpolation = "bilinear"
     crop: Literal["center"] = "center"
-    max_value: int = 255
+    max_value: Annotated[int, Gt(0)] = 255
 
     @classmethod
     def of(cls, shape: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Preprocessing:
@@ -63,7 +68,7 @@ class Preprocessing:
             >>> Preprocessing.of((1, 8, 8), [0.5], [0.25]).channels
             'L'
         """
-        return cls((shape[1], shape[2]), _CHANNELS.get(shape[0]), tuple(mean), tuple(std))
+        return cls((shape[1], shape[2]), CHANNELS.get(shape[0]), tuple(mean), tuple(std))
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class TensorSpec:
 
     Attributes:
         name: Name of the tensor in ONNX.
-        shape: Shape of a batch, whose first side is `batch`.
+        shape: Shape, in which the side that follows the number of examples is `batch`.
         layout: Meaning of each side, such as `NCHW`.
         dtype: Type of the numbers.
     """
@@ -172,7 +177,7 @@ def hub_config(signature: Signature) -> dict[str, Any]:
         signature: Signature of a model.
 
     Returns:
-        JSON data: labels by index and indices by label, and the shape of the images.
+        JSON data: labels by index and indices by label if known, and the shape of the images.
     """
     names = signature.classes
     (_, *shape), *_ = (tensor.shape for tensor in signature.inputs)
@@ -180,12 +185,12 @@ def hub_config(signature: Signature) -> dict[str, Any]:
     if len(shape) == 3:
         channels, height, width = shape
         images = {"num_channels": channels, "image_size": height if height == width else [height, width]}
-    return {
+    labels = {
         "id2label": dict(zip(map(str, range(len(names))), names, strict=True)),
         "label2id": {name: number for number, name in enumerate(names)},
         "num_labels": len(names),
-        **images,
     }
+    return {**(labels if names else {}), **images}
 
 
 def hub_preprocessor(signature: Signature) -> dict[str, Any] | None:

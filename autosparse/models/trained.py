@@ -8,7 +8,7 @@ import os
 import pickle
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -46,7 +46,8 @@ _PREFIXES = ("module.", "_orig_mod.", "model.")
 """Prefixes that DistributedDataParallel, torch.compile and Lightning put before the names of tensors."""
 _NESTED = ("state_dict", "model_state_dict", "model")
 """Keys of checkpoints that hold the named tensors."""
-_DEEPEST = 8  # levels of nesting: a pickled mapping may hold itself
+_DEEPEST = 8  # levels of these; a mapping may hold itself
+_AVERAGED = "n_averaged"  # counter of AveragedModel, next to its network
 _SHOWN = 4  # names in a message
 _COUNTER = "num_batches_tracked"  # of batch normalization, which old files lack
 _STATE_ALONE = "save the tensors alone: `torch.save(network.state_dict(), FILE)`"
@@ -129,7 +130,7 @@ class Weights:
         if hashlib.sha256(data).hexdigest() != planned.get("sha256"):
             message = f"the weights of {self.name} have changed since they were planned"
             raise StepError(message, "run again: the plan is compiled again")
-        tensors, skip = _tensors(data, self.name), self.skip
+        tensors, skip = named_tensors(data, self.name), self.skip
         del data
         notes, current, why = [*_conversions(tensors)], state_of(network), ""
         if self.adapt:
@@ -161,8 +162,21 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise MissingData(f"{path} cannot be read: {error.strerror or error}", remedy) from error
 
 
-def _tensors(data: bytes, name: str) -> Tensors:
-    # The named tensors of safetensors or PyTorch bytes, of which code is never executed.
+def named_tensors(data: bytes, name: str) -> Tensors:
+    """Return the named tensors of safetensors or PyTorch bytes, of which code is never executed.
+
+    Args:
+        data: Content of the file, with the tensors alone or below `state_dict`, `model_state_dict` or `model`.
+        name: Name of the file for messages.
+
+    Returns:
+        Tensors on the CPU, in the order of the file.
+
+    Raises:
+        UsageError: If the content is damaged, or holds no named tensors.
+        FitError: If it is larger than the memory.
+    """
+
     def refuse(error: BaseException) -> BaseException:
         if is_out_of_memory(error):
             return out_of_memory(f"reading {name}", error)
@@ -180,8 +194,8 @@ def _tensors(data: bytes, name: str) -> Tensors:
         with warnings.catch_warnings(action="ignore"):  # of its protocol; what cannot be read is an error
             value: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         for _ in range(_DEEPEST):
-            known = value if isinstance(value, Mapping) else {}
-            value = next((known[key] for key in _NESTED if isinstance(known.get(key), Mapping)), value)
+            parts = [value.get(key) for key in _NESTED] if isinstance(value, Mapping) else []
+            value = next((part for part in parts if isinstance(part, Mapping)), value)
         named = value.items() if isinstance(value, Mapping) else ()
         tensors = {key: tensor for key, tensor in named if isinstance(tensor, torch.Tensor) and isinstance(key, str)}
         if not tensors:
@@ -215,11 +229,7 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 def _fitting(tensors: Tensors, current: Tensors, skip: Sequence[str], weights: Weights) -> Tensors:
     # The tensors to load, by the network's names. Raises UsageError for all that do not fit, unless skipped.
-    named: Tensors = {}
-    for name, tensor in tensors.items():
-        if (plain := _plain(name, current)) in named:
-            raise UsageError(f"{weights.name} names `{plain}` twice, under several prefixes", _STATE_ALONE)
-        named[plain] = tensor
+    named = without_prefixes(tensors, current, weights.name)
     for pattern in weights.skip:
         if not any(fnmatchcase(name, pattern) for name in (*current, *named)):
             hint = suggestion(pattern, [*current]) or f"its tensors: {listed([*current])}"
@@ -280,6 +290,37 @@ def _shared_prefix(left: Tensors, current: Mapping[str, Any]) -> str:
     return prefix if all(name.startswith(prefix) for name in left) else ""
 
 
+def without_prefixes(tensors: Tensors, current: Mapping[str, Any], file: str) -> Tensors:
+    """Return the tensors of a file by the names of a network.
+
+    Args:
+        tensors: Tensors by the names in the file, which wrappers and the attributes of trainers may prefix.
+        current: State of the network.
+        file: Name of the file for messages.
+
+    Returns:
+        Tensors by name; those that do not fit keep their names.
+
+    Raises:
+        UsageError: If two tensors have one name without their prefixes.
+    """
+
+    def fits(names: Iterable[str]) -> bool:
+        return any(_plain(name, current) in current for name in names)
+
+    prefix = next(iter(tensors), "").partition(".")[0] + "."
+    if all(name.startswith(prefix) for name in tensors) and not fits(tensors):
+        bare = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        tensors = bare if fits(bare) else tensors
+    named: Tensors = {}
+    for name, tensor in tensors.items():
+        if (plain := _plain(name, current)) in named:
+            raise UsageError(f"{file} names `{plain}` twice, under several prefixes", _STATE_ALONE)
+        if plain in current or name != _AVERAGED:
+            named[plain] = tensor
+    return named
+
+
 def _plain(name: str, current: Mapping[str, Any]) -> str:
     if name not in current:
         name = name.replace("._orig_mod.", ".")  # a compiled part of a network
@@ -299,7 +340,8 @@ def _odd(name: str, tensor: torch.Tensor | None, expected: torch.Tensor, tied: C
     if kinds[0] != kinds[1] and not (counter and tensor.is_floating_point()):  # converted with all others
         types = (str(one.dtype).removeprefix("torch.") for one in (tensor, expected))
         return "is of {} in the file and of {} in the network".format(*types)
-    return "" if bool(tensor.to(expected.dtype).isfinite().all()) else "has values that are not finite"
+    value = tensor.to(expected.dtype)  # a buffer such as an attention mask may be infinite
+    return "" if bool(value.isfinite().all()) or torch.equal(value, expected) else "has values that are not finite"
 
 
 def _load(network: torch.nn.Module, tensors: Tensors, name: str) -> None:

@@ -129,7 +129,7 @@ def running() -> _Process:
 @cache
 def _process() -> _Process:
     process = subprocess.Popen(
-        [sys.executable, "-m", "autosparse.steps.verify_export"],
+        [sys.executable, "-P", "-m", "autosparse.steps.verify_export"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import autosparse
 from autosparse.exporters import exporters
+from autosparse.models import build_model
 from tests.conftest import Workspace, call
 
 
@@ -283,6 +284,23 @@ def test_a_checkpoint_of_a_spec(saved: Workspace, capsys: pytest.CaptureFixture[
     assert (7, 10) == session.run(["logits"], {"images": numpy.zeros((7, 1, 8, 8), numpy.float32)})[0].shape
 
 
+@pytest.mark.slow
+def test_a_checkpoint_of_a_spec_with_trained_weights(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """The weights are those of the checkpoint, not those that its training began with."""
+    model = build_model("lenet", {}, (1, 8, 8), 10)
+    torch.save(model.state_dict(), here.folder / "start.pt")
+    torch.save({name: part + 1 for name, part in model.state_dict().items()}, here.folder / "net.pt")
+    (here.folder / "random.py").write_text("raise SystemExit('imported')\n")  # of the user, but named as Python's
+    (here.folder / "net.yaml").write_text(
+        "version: 1\nmodel: {name: lenet, initialization: {file: start.pt}}\n"
+        "dataset: digits\nbudget: 0.9\nmethod: snip\n"
+    )
+    ended = call(capsys, "export --checkpoint net.pt --model net.yaml --format pt2 --out served")
+
+    assert 0 == ended.code, ended.err
+    assert (here.folder / "served" / "model.pt2").exists()
+
+
 BY_NAME = "--checkpoint net.pt --model nets.py:build --shape 1x8x8 --classes 10 --out served"
 
 
@@ -299,7 +317,8 @@ BY_NAME = "--checkpoint net.pt --model nets.py:build --shape 1x8x8 --classes 10 
             BY_NAME.replace("10", "7"),
             "`3.weight` is [10, 144] in the file and [7, 144] in the network",
         ),
-        (BY_NAME.replace("net.pt", "nets.py"), "nets.py is damaged, or holds more than tensors"),
+        (BY_NAME.replace("net.pt", "nets.py"), "nets.py is neither a safetensors nor a PyTorch file, or damaged"),
+        (BY_NAME.replace("--classes 10", "--classes -3"), "`--classes -3` is not a number of classes"),
         (BY_NAME.replace("nets.py:build", "resnet21"), "there is no model `resnet21`"),
         (BY_NAME.replace("served", "."), ". holds something else"),
         (f"{BY_NAME} --format onyx", "there is no format `onyx`"),

@@ -7,7 +7,8 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -17,7 +18,10 @@ import autosparse
 from autosparse import AutosparseError, Masks
 from autosparse.api import Exported
 from autosparse.api.checkpoint import load_checkpoint
-from autosparse.exporters import exporters
+from autosparse.api.example import Example
+from autosparse.core.graph.shrink import shrink
+from autosparse.errors import UsageError
+from autosparse.exporters import Preprocessing, exporters
 from autosparse.store import dump_tensors
 from tests.unit.api.conftest import batches, checkered, network
 
@@ -205,6 +209,9 @@ def scripted() -> nn.Module:
         return torch.jit.script(nn.Linear(3, 2))
 
 
+STEPS = {"size": (6, 6), "channels": None, "mean": (0.5, 0.5), "std": (0.2, 0.2)}
+
+
 def odd(**given: Any) -> dict[str, Any]:
     """Return arguments of `export` with some of them replaced."""
     return {"model": network(), "masks": None, "format": "safetensors", "example": IMAGES, **given}
@@ -219,18 +226,31 @@ def odd(**given: Any) -> dict[str, Any]:
         (odd(example=None), "`example` holds no tensor but is NoneType"),
         (odd(example=IMAGES[:0]), "`example` is an empty batch"),
         (odd(example=(IMAGES, torch.zeros(3))), r"has tensors of \[4, 2, 6, 6\], \[3\]"),
-        (odd(example=(IMAGES, 3)), "`example` holds a int"),
+        (odd(example=(IMAGES, 3)), "`example` holds an int"),
         (odd(example=torch.zeros(4, 3, 6, 6)), "calling `Sequential` on `example` failed"),
         (odd(masks={"5.weight": torch.ones(2, 2, dtype=torch.bool)}), "the masks do not fit Sequential"),
         (odd(masks="absent.safetensors"), "cannot be read"),
         (odd(labels=[0, 1]), r"`labels` is torch.int64 \[2\], but the output is \[4, 3\]"),
-        (odd(labels=[0, 1, 2, 3]), "`labels` are not within 0 and 2"),
-        (odd(class_names=["a"]), r"`class_names` has 1 names, but the output is \[4, 3\]"),
+        (odd(labels=[0, 1, 2, 3]), "`labels` are not from 0 to 2"),
+        (odd(class_names=["a"]), r"`class_names` has 1 name, but the output is \[4, 3\]"),
         (odd(preprocessing={"size": [6, 6]}), "`preprocessing`: channels"),
         (
             odd(preprocessing={"size": [8, 8], "channels": None, "mean": [0.5], "std": [0.5]}),
             "gives images of 1 x 8 x 8, but the network takes 2 x 6 x 6",
         ),
+        (odd(preprocessing={**STEPS, "interpolaton": "box"}), "`preprocessing` has no `interpolaton`"),
+        (odd(preprocessing={**STEPS, "std": (0, 1)}), "`preprocessing`: std.0: Input should be greater than 0"),
+        (odd(preprocessing=Preprocessing((6, 6), None, (0.5, float("nan")), (1, 1))), "`preprocessing`: mean.1"),
+        (odd(preprocessing={**STEPS, "max_value": 0}), "`preprocessing`: max_value"),
+        (odd(preprocessing={**STEPS, "channels": "RGB"}), "gives RGB pictures, but the network takes 2 channels"),
+        (odd(preprocessing=5), "`preprocessing`: Input"),
+        (odd(class_names="abc"), "`class_names` must be a list but is 'abc'"),
+        (odd(class_names=["a", "b", "a"]), "`class_names` has `a` twice"),
+        (odd(format=None), "`format` must be the name of a format"),
+        (odd(format=5), "`format` must be"),
+        (odd(format=["compact", "compact"]), "`format` has `compact` twice"),
+        (odd(labels=["a"]), "`labels` are no numbers"),
+        (odd(masks=[1]), "`masks` must be a mapping of tensors, a file or None but is list"),
         (odd(model="resnet"), "must be a torch.nn.Module"),
         (odd(model=nn.LazyLinear(3), example=torch.ones(2, 3)), "is lazy"),
         (odd(model=nn.Linear(3, 2, device="meta"), example=torch.ones(2, 3)), "meta device"),
@@ -291,11 +311,15 @@ def test_a_card_without_a_factory_needs_a_network(tmp_path: Path) -> None:
     """`load` builds no class of a card."""
     export(Words(), None, tmp_path / "out", format="safetensors", example=torch.zeros(2, 4, dtype=torch.long))
 
-    with pytest.raises(AutosparseError, match=r"is user code, `tests.unit.api.test_export.Words`, which loading never"):
+    with pytest.raises(
+        AutosparseError, match=r"names no factory of its network, only the class `tests.unit.api.test_export.Words`"
+    ):
         autosparse.load(tmp_path / "out")
 
 
 STATE = network().state_dict()
+ENDLESS: dict[str, Any] = {}
+ENDLESS["model"] = ENDLESS
 PREFIXED = {f"module._orig_mod.{name}": tensor for name, tensor in STATE.items()}
 
 
@@ -305,6 +329,8 @@ PREFIXED = {f"module._orig_mod.{name}": tensor for name, tensor in STATE.items()
         STATE,
         {"state_dict": STATE, "epoch": 3},
         {"model": PREFIXED},
+        {f"net.{name}": tensor for name, tensor in STATE.items()},
+        torch.optim.swa_utils.AveragedModel(network()).state_dict(),
         {"model_state_dict": {f"model.{name}": tensor for name, tensor in STATE.items()}},
     ],
 )
@@ -333,8 +359,10 @@ def test_a_checkpoint_of_safetensors(tmp_path: Path) -> None:
         ({**STATE, "6.bias": torch.ones(1)}, "`6.bias` is not of the network"),
         ({**STATE, "5.bias": torch.ones(4)}, r"`5.bias` is \[4\] in the file and \[3\] in the network"),
         ({"epoch": 3}, "holds no named tensors"),
-        (network(), "holds more than tensors"),
-        (b"nothing", "is damaged"),
+        (ENDLESS, "holds no named tensors"),
+        ({**STATE, "5.bias": torch.ones(3).to_sparse()}, "`5.bias` is no dense tensor with numbers"),
+        (network(), "holds pickled code, which is never run"),
+        (b"nothing", "or damaged"),
         (None, "cannot be read"),
     ],
 )
@@ -372,3 +400,139 @@ def test_masks_of_the_caller_keep_their_model(tmp_path: Path) -> None:
 
     masks.hold(torch.optim.SGD(model.parameters(), 0.1))
     assert bool((model[5].weight == 0).any())  # type: ignore[union-attr]
+
+
+class InPlace(nn.Linear):
+    """A layer that changes its input, and has a causal mask."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 3)
+        self.register_buffer("causal", torch.full((3, 3), -torch.inf).triu(1))
+        self.register_buffer("ones", torch.ones(1).expand(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs for twice the input."""
+        return super().forward(x.mul_(2))
+
+
+def test_inputs_changed_in_place_and_infinite_buffers(tmp_path: Path) -> None:
+    """Each call has the same inputs; infinities are damage only in pruned weights."""
+    model = InPlace()
+    exported = export(model, None, tmp_path / "out", format="compact", example=torch.ones(2, 3), class_names=[1, 2, 3])
+    other = InPlace()
+    other.ones = torch.ones(3)
+    loaded = autosparse.load(tmp_path / "out", other)
+
+    assert 0 == exported.max_abs_error
+    assert torch.equal(model.get_buffer("causal"), loaded.get_buffer("causal"))
+    assert ["1", "2", "3"] == json.loads((tmp_path / "out" / "card.json").read_text())["classes"]
+
+
+class Point(NamedTuple):
+    """Outputs with names."""
+
+    x: Tensor
+    others: list[Tensor]
+
+
+class Shares(nn.Module):
+    """Names of inputs, parameters, operations and outputs that are equal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.scale = nn.Linear(3, 3), nn.Parameter(torch.ones(3))
+
+    def forward(self, scale: Tensor, b: Tensor) -> dict[str, Any]:
+        """Return several outputs."""
+        print("called")  # noqa: T201
+        linear = torch.relu(self.layer(scale)) * self.scale + b
+        return {"linear": linear, "b": linear + 1, "relu": Point(linear * 2, [linear * 3]), "relu_0": linear * 4}
+
+
+def test_names_of_tensors_are_unique(capsys: pytest.CaptureFixture[str]) -> None:
+    """Over inputs, state and outputs; what a network prints is no result."""
+    example = Example.of(Shares().eval(), (torch.ones(2, 3), torch.ones(2, 3)))
+
+    assert ("scale_input", "b") == example.input_names
+    assert ("linear", "b_output", "relu_0", "relu_1_0", "relu_0_output") == example.output_names
+    assert "" == capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "pt2"])
+def test_equal_names_in_programs(format: str, tmp_path: Path) -> None:
+    """ONNX has one namespace; programs hold no class of the user."""
+    inputs = Point(torch.ones(2, 3), [torch.ones(2, 3)])
+    example = (inputs.x, inputs.others[0])
+    exported = export(Shares(), None, tmp_path / format, format=format, example=example)
+
+    assert exported.max_rel_error < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("function", "shapes"),
+    [
+        (lambda x: (x, x.sum()), [("batch", 4), ()]),
+        (lambda x: x[None], [(1, "batch", 4)]),
+        (lambda x: x @ x.T, [("batch", "batch")]),
+        (lambda x: torch.cat([x, x]), [("depends on batch", 4)]),
+        (lambda x: x.view(4, 4), [("batch", 4)]),
+        (lambda x: x.squeeze(), [("batch", 4)]),
+    ],
+)
+def test_shapes_of_outputs(function: Callable[[Tensor], Any], shapes: list[Any]) -> None:
+    """Only sides that follow the batch are the batch."""
+    assert shapes == [*Example.of(Returns(function), torch.ones(4, 3)).shapes]
+
+
+def test_only_classifiers_have_numbered_classes(tmp_path: Path) -> None:
+    """Outputs of images without names, labels or preprocessing may be anything, such as embeddings."""
+    cards = []
+    for name, labels in (("a", None), ("b", [0, 1, 2, 0])):
+        export(network(), None, tmp_path / name, format="compact", example=IMAGES, labels=labels)
+        cards.append(json.loads((tmp_path / name / "card.json").read_text()))
+
+    assert (False, []) == ("task" in cards[0], cards[0]["classes"])
+    assert ("image-classification", ["0", "1", "2"]) == (cards[1]["task"], cards[1]["classes"])
+
+
+@pytest.mark.parametrize(("out", "text"), [(".", ". is the working directory"), (5, "`out` must be a path but is 5")])
+def test_folders_that_no_export_can_be(out: Any, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is not even called."""
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(UsageError, match=text):
+        export(network(), None, out, format="compact", example=IMAGES)
+    assert [] == [*tmp_path.iterdir()]
+
+
+class Keywords(nn.Linear):
+    """A layer that takes any argument by name."""
+
+    def forward(self, **inputs: Tensor) -> Tensor:  # type: ignore[override]
+        """Return the outputs for `x`."""
+        return super().forward(inputs["x"])
+
+
+def test_arguments_without_names_have_no_program(tmp_path: Path) -> None:
+    """The message says how to change the code."""
+    with pytest.raises(AutosparseError, match=r"takes `x` in `.*`; name that argument in `forward`"):
+        export(Keywords(3, 2), None, tmp_path / "out", format="pt2", example={"x": torch.ones(2, 3)})
+
+
+@pytest.mark.slow
+def test_tensors_that_no_onnx_file_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A protobuf has 2 GB."""
+    monkeypatch.setattr("autosparse.exporters.shrunk._LARGEST_ONNX", 10)
+
+    with pytest.raises(AutosparseError, match="are larger than the 2 GB of an ONNX file"):
+        export(network(), None, tmp_path / "out", format="onnx", example=IMAGES)
+
+
+def test_formats_share_the_smaller_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is computed once."""
+    counted = Mock(wraps=shrink)
+    monkeypatch.setattr("autosparse.exporters.shrunk.without_dead", counted)
+    export(network(), checkered(network()), tmp_path / "out", format=["shrunk", "sparse"], example=IMAGES)
+
+    assert 1 == counted.call_count
