@@ -171,7 +171,6 @@ BAD: dict[str, tuple[Callable[[Tensors], Any], str]] = {
     "sparse": (altered(torch.Tensor.to_sparse), "`stem.weight` is no dense tensor with numbers"),
     "twice": (lambda state: {**state, "module.head.bias": torch.ones(10)}, "names `head.bias` twice"),
     "a cycle": (lambda _: cycle(), "w.pt holds no named tensors"),
-    "a wrapper's": (lambda state: prefixed("net.")(state), "no tensor of w.pt is one of the network: it has `net.stem"),
     "nothing": (lambda state: {"epoch": 1}, "w.pt holds no named tensors"),
     "a list": (lambda state: [1], "w.pt holds no named tensors"),
     "code": (lambda state: {"state_dict": state, "args": Evil()}, r"holds pickled code, which is never run: posix.mk"),
