@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from autosparse.lazy_torch import torch
 
-_KINDS = ("cpu", "cuda")
+_KINDS = ("cpu", "cuda", "mps", "xpu")
 
 
 @contextmanager
