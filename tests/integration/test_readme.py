@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,7 @@ def test_the_script_that_runs_a_spec(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """It prints the first network of the run, and masks of the sparsity that it asks for."""
     monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(tmp_path / "cache"))
     (script,) = scripts("In Python")
+    shutil.copytree(README.parent / "specs", tmp_path / "specs")
 
     printed = run(script, tmp_path)
 

@@ -188,7 +188,7 @@ def test_programs_take_any_batch(name: str, format: str, masked: bool, tmp_path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [one for one in NETWORKS if one != "torchvision"])  # in `test_programs_take_any_batch`
 def test_every_format_has_every_network(name: str, tmp_path: Path) -> None:
     """Verified and timed; the formats of autosparse load into a network of other weights."""
     build, example = NETWORKS[name]
