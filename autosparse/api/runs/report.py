@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from autosparse.spec import load_spec
 from autosparse.spec.overrides import BudgetOption
 from autosparse.steps.mask import MaskResult
 from autosparse.steps.train import TrainResult
+from autosparse.text import plural
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -133,9 +133,8 @@ class Report:
         return load_state(network, TrainResult.read(self.finished.open(cell.train)).state).eval()
 
     def __repr__(self) -> str:
-        return (
-            f"Report({self.data.run or self.data.spec}: {len(self.data.results)} networks, method {self.data.method})"
-        )
+        networks = plural(len(self.data.results), "network")
+        return f"Report({self.data.run or self.data.spec}: {networks}, method {self.data.method})"
 
     def __str__(self) -> str:
         from autosparse.console.format import captured
@@ -154,7 +153,7 @@ class Report:
         known = self.finished.cells
         method = self.data.method if method is None else method
         of_method = _only(known, "method", method, known)
-        labels = builtins.list(dict.fromkeys(cell.budget for cell in of_method))
+        labels = list(dict.fromkeys(cell.budget for cell in of_method))
         if budget is not None and method != "dense":
             of_method = _only(of_method, "budget", self._label(budget), of_method)
         elif len(labels) > 1:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ def test_html_and_text_in_a_notebook(inside: Workspace) -> None:
     """Plans and reports show tables; every text is escaped."""
     planned, report = autosparse.plan("small.yaml"), autosparse.run("small.yaml")
     page = report._repr_html_()
+    one = replace(report.data, results=report.data.results[:1])
     hostile = autosparse.Report(report.data.of({**report.json(), "spec": "<script>alert(1)</script>"}), report.finished)
 
     assert "nothing to run" in planned._repr_html_()
@@ -134,6 +136,10 @@ def test_html_and_text_in_a_notebook(inside: Workspace) -> None:
     assert "nothing to run" in str(planned)
     assert "test accuracy in %" in str(report)
     assert repr(planned).startswith("Plan(small: 0 steps to run, ")
+    assert " networks, method learned)" in repr(report)
+    assert ": 1 network, " in repr(
+        autosparse.Report(replace(report.data, results=report.data.results[:1]), report.finished)
+    )
     assert "&lt;b&gt;" in autosparse.api.Records([{"name": "<b>"}])._repr_html_()
 
 
