@@ -1,0 +1,116 @@
+"""Coupled channels: the parts of all tensors that leave a network together, so that it stays a working network.
+
+The network is read as `torch.export` records it. Channels that are added, multiplied, normalized, attended to or
+rearranged together form one group of slices; each channel of a group may go alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autosparse.borders import border, refusal
+from autosparse.core.graph.channel_labels import CONSTANT, varying
+from autosparse.core.graph.channel_rules import RULES, otherwise
+from autosparse.core.graph.channel_walk import Axis, Walk
+from autosparse.core.inputs import Inputs, arguments
+from autosparse.core.weights import prunable_weights, unprunable
+from autosparse.foreign_code import printing_to_stderr
+from autosparse.lazy_torch import torch
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The elements of a parameter or buffer that belong to the channels of a group, along one dimension.
+
+    `index` is int64 `[channels, width]`. `reads` is true for weights that read the channels, false for those that
+    compute or scale them.
+    """
+
+    tensor: str
+    dim: int
+    index: torch.Tensor
+    reads: bool
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """Channels with slices of the same tensors, named after the first module that computes them.
+
+    `modules` are those whose code rearranges the channels, such as the heads of an attention. With `totals` attributes
+    of theirs that hold the common size of all channels follow their number.
+    """
+
+    name: str
+    channels: int
+    slices: tuple[Slice, ...]
+    modules: tuple[str, ...] = ()
+    totals: bool = True
+
+
+@dataclass(frozen=True)
+class Coupling:
+    """All groups of a network, in model order, and the reason for every weight whose channels stay."""
+
+    groups: tuple[ChannelGroup, ...]
+    whole: Mapping[str, str]
+
+
+def couple(network: torch.nn.Module, example: Inputs) -> Coupling:
+    """Return the groups of coupled channels of a network in evaluation mode, `example` being a batch of inputs.
+
+    Raises ValueError for a network that `torch.export` cannot record.
+    """
+    with border(refusal("torch.export does not record it")), printing_to_stderr(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        recorded = torch.export.export(network, *arguments(example)).run_decompositions({})
+    weights = prunable_weights(network)
+    reasons = {name: why for name, why in unprunable(network).items() if _is_frozen_weight(network, name)}
+    walk = Walk(network, recorded, reasons)
+    walk.walk(RULES, otherwise)
+    return Coupling(tuple(_groups(walk)), {name: why for name in weights if (why := _reason(walk, name))})
+
+
+def _is_frozen_weight(network: torch.nn.Module, name: str) -> bool:
+    # True for a weight of two dimensions or more that masks do not cover: it would read channels that are gone.
+    parameter = dict(network.named_parameters(remove_duplicate=False)).get(name)
+    module = network.get_submodule(name.rpartition(".")[0])
+    layers = torch.nn.Linear | torch.nn.modules.conv._ConvNd
+    return parameter is not None and parameter.ndim > 1 and isinstance(module, layers)
+
+
+def _groups(walk: Walk) -> list[ChannelGroup]:
+    slices: dict[int, dict[Axis, list[int]]] = {}
+    order = {name: number for number, name in enumerate(walk.names)}
+    for axis in sorted(walk.axes, key=lambda axis: (order[axis[0]], axis[1])):
+        for index, root in enumerate(walk.labels.roots(walk.axes[axis]).tolist()):
+            if root != CONSTANT:
+                slices.setdefault(root, {}).setdefault(axis, []).append(index)
+    alike: dict[Any, list[int]] = {}
+    for root, parts in slices.items():
+        alike.setdefault(tuple((axis, len(index)) for axis, index in parts.items()), []).append(root)
+    groups = []
+    for signature, roots in alike.items():
+        parts = tuple(
+            Slice(*axis, torch.tensor([slices[root][axis] for root in roots]), axis in walk.reads) for axis, _ in signature
+        )
+        giving = next((part for part in parts if not part.reads), parts[0])
+        members = {*roots}
+        modules = tuple(dict.fromkeys(module for module, labels in walk.owners if members & {*walk.labels.roots(labels).unique().tolist()}))
+        groups.append(ChannelGroup(giving.tensor.rpartition(".")[0] or giving.tensor, len(roots), parts, modules))
+    return groups
+
+
+def _reason(walk: Walk, name: str) -> str:
+    # The reason if no dimension of a weight is part of a group.
+    axes = [labels for (tensor, _), labels in walk.axes.items() if tensor == name]
+    if not axes:
+        return "it is part of no layer that channels pass"
+    if any(bool((walk.labels.roots(labels) != CONSTANT).any()) for labels in axes):
+        return ""
+    return next(
+        (walk.labels.reasons[root] for labels in axes for label in labels.tolist() if (root := walk.labels.root(label)) in walk.labels.reasons),
+        "",
+    )

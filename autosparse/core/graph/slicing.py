@@ -1,0 +1,156 @@
+"""A network without some of its channels: smaller tensors, the same code, and the way back to the dense state."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from autosparse.core.graph.coupling import ChannelGroup
+from autosparse.core.weights import Tensors, load_state, state_of
+from autosparse.errors import UsageError
+from autosparse.lazy_torch import torch
+
+@dataclass(frozen=True)
+class Slicing:
+    """The part of a network that stays: positions along dimensions of tensors, and attributes that hold sizes.
+
+    `kept` maps a tensor's name and one of its dimensions to int64 positions in ascending order; tensors without an
+    entry stay whole. `sizes` maps `module.attribute` to its number, such as that of attention heads.
+    """
+
+    kept: Mapping[str, Mapping[int, torch.Tensor]]
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def take(self, state: Mapping[str, torch.Tensor]) -> Tensors:
+        """Return the tensors of the smaller network, of those of the dense one."""
+        return {name: self._taken(name, tensor) for name, tensor in state.items()}
+
+    def _taken(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        for dim, index in self.kept.get(name, {}).items():
+            tensor = tensor.index_select(dim, index.to(tensor.device))
+        return tensor
+
+    def put(self, smaller: Mapping[str, torch.Tensor], dense: Mapping[str, torch.Tensor]) -> Tensors:
+        """Return the dense network's tensors with those of the smaller one in them; removed elements are `dense`'s."""
+        state: Tensors = {}
+        for name, tensor in smaller.items():
+            known = self.kept.get(name)
+            if known is None:
+                state[name] = tensor
+                continue
+            whole = dense[name].clone()
+            grid = [known.get(dim, torch.arange(size)).to(whole.device) for dim, size in enumerate(whole.shape)]
+            whole[torch.meshgrid(*grid, indexing="ij")] = tensor
+            state[name] = whole
+        return state
+
+
+def slicing_of(
+    network: torch.nn.Module,
+    groups: Sequence[ChannelGroup],
+    channels: Mapping[str, torch.Tensor],
+) -> Slicing:
+    """Return the slicing that keeps some channels of each group.
+
+    Args:
+        network: Dense network.
+        groups: Groups of coupled channels.
+        channels: Name of a group -> bool `[channels]`, True for those that stay; a group without an entry stays whole.
+    """
+    stays: dict[tuple[str, int], torch.Tensor] = {}
+    sizes: dict[str, int] = {}
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    for group in groups:
+        keep = channels.get(group.name)
+        if keep is None or bool(keep.all()):
+            continue
+        for part in group.slices:
+            flags = stays.setdefault(
+                (part.tensor, part.dim), torch.ones(tensors[part.tensor].shape[part.dim], dtype=torch.bool)
+            )
+            flags[part.index[~keep.cpu()].flatten()] = False
+        sizes |= _sizes(network, group, int(keep.count_nonzero()), totals=group.totals)
+    kept: dict[str, dict[int, torch.Tensor]] = {}
+    for (name, dim), flags in stays.items():
+        kept.setdefault(name, {})[dim] = flags.nonzero().flatten()
+    return Slicing(_with_ties(network, kept), sizes)
+
+
+def _with_ties(network: torch.nn.Module, kept: dict[str, dict[int, torch.Tensor]]) -> dict[str, dict[int, torch.Tensor]]:
+    # A tied tensor has several names in a state.
+    first: dict[int, str] = {}
+    for name, tensor in (*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)):
+        one = first.setdefault(id(tensor), name)
+        if one != name and one in kept:
+            kept[name] = kept[one]
+    return kept
+
+
+def _sizes(network: torch.nn.Module, group: ChannelGroup, keep: int, *, totals: bool) -> dict[str, int]:
+    # Attributes of the modules that rearrange the channels: a number of heads, or with `totals` their common size.
+    sizes: dict[str, int] = {}
+    widths = {part.index.shape[1] for part in group.slices} - {1}
+    for module in group.modules:
+        for name, value in vars(network.get_submodule(module)).items():
+            if type(value) is not int or name.startswith("_"):
+                continue
+            counts = any(word in name for word in ("head", "group")) and not any(
+                word in name for word in ("dim", "size", "width")
+            )
+            attribute = f"{module}.{name}" if module else name
+            if value == group.channels and counts:
+                sizes[attribute] = keep
+            elif totals and value % group.channels == 0 and value // group.channels in widths and not counts:
+                sizes[attribute] = value // group.channels * keep
+    return sizes
+
+
+def sliced(network: torch.nn.Module, slicing: Slicing) -> torch.nn.Module:
+    """Return a copy of a network with the tensors and sizes of a slicing."""
+    smaller = copy.deepcopy(network)
+    modules = dict(smaller.named_modules(remove_duplicate=False))
+    made: dict[int, torch.Tensor] = {}
+    for name in slicing.kept:
+        prefix, _, part = name.rpartition(".")
+        module = modules[prefix]
+        tensor = module._parameters.get(part)
+        held = tensor if tensor is not None else module._buffers[part]
+        assert held is not None
+        if id(held) not in made:
+            made[id(held)] = _like(held, slicing._taken(name, held.detach()).clone())
+        setattr(module, part, made[id(held)])
+        _resize(module, part)
+    for name, value in slicing.sizes.items():
+        prefix, _, attribute = name.rpartition(".")
+        setattr(modules[prefix], attribute, value)
+    return smaller
+
+
+def _like(held: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
+    if not isinstance(held, torch.nn.Parameter):
+        return taken
+    return torch.nn.Parameter(taken, requires_grad=held.requires_grad)
+
+
+def _resize(module: torch.nn.Module, part: str) -> None:
+    # The sizes that torch's own layers keep next to their tensors.
+    layers, held = torch.nn, module
+    norm = layers.BatchNorm1d | layers.BatchNorm2d | layers.BatchNorm3d | layers.SyncBatchNorm
+    if isinstance(held, norm):
+        tensor = held.weight if held.weight is not None else held.running_mean
+        held.num_features = len(tensor) if tensor is not None else held.num_features
+    elif part != "weight":
+        return
+    elif isinstance(held, layers.Linear):
+        held.out_features, held.in_features = held.weight.shape
+    elif isinstance(held, layers.Embedding):
+        held.embedding_dim = held.weight.shape[1]
+    elif isinstance(held, layers.modules.conv._ConvNd):
+        first, second = held.weight.shape[:2]
+        if held.transposed:
+            held.groups = first * held.groups // held.in_channels if held.groups > 1 else 1
+            held.in_channels, held.out_channels = first, second * held.groups
+        else:
+            held.groups = first * held.groups // held.out_channels if held.groups > 1 else 1
+            held.out_channels, held.in_channels = first, second * held.groups
