@@ -1,6 +1,6 @@
 """Schedules: the rounds in which a network gets its masks, and the training between them.
 
-A schedule is `(pruning) -> masks`: it drives the other three choices. After the first round the criterion scores the
+A schedule is `(pruning) -> masks of units`: it drives the other choices. After the first round the criterion scores the
 network that the last round left. The price counts `rounds` scorings and the training `steps` of each. Facts:
 `step_cost`, the cost of one step by the options; `learns`, if the criterion's scores are only the starting point.
 """
@@ -23,6 +23,7 @@ from autosparse.core.torch_compat.random_state import seed_of
 from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Divergence, Learner, learn_briefly, seeded_by
 from autosparse.core.training.optimizers import adam
+from autosparse.core.units import Unit
 from autosparse.core.weights import Layer, Tensors, full_masks, kept
 from autosparse.core.zero_scores import NoSignal, is_by_position, lowest_kept, without_ties
 from autosparse.lazy_torch import torch
@@ -36,10 +37,10 @@ Relaxation = Literal["straight_through", "concrete"]
 
 @dataclass(frozen=True)
 class Pruning:
-    """The inputs of a schedule: a network under full masks, the amount to keep, and the other three choices.
+    """The inputs of a schedule: a network under full masks, the amount to keep, and the other choices.
 
-    `total` and `keep` are in the units of `allocate`: weights, or multiply-adds if made by `allocation.by_macs`.
-    `recipe` trains the network in schedules that train. With `blind` the selection ignores scores: learning them for
+    `total` and `keep` are in the currency of `allocate`, weights or multiply-adds. Scores, counts and masks are those
+    of `unit`, single weights or parts of the network that leave it as wholes. `recipe` trains the network in schedules that train. With `blind` the selection ignores scores: learning them for
     fixed quotas would be wasted.
     """
 
@@ -52,6 +53,24 @@ class Pruning:
     observe: Callable[[int, int], None] = lambda done, total: None
     recipe: Recipe = Recipe()  # noqa: RUF009 -- frozen
     blind: bool = False
+    unit: Unit | None = None
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """The layers that quotas count in: the network's, or those of its units."""
+        return self.evidence.layers if self.unit is None else self.unit.layers
+
+    def gather(self, scores: Tensors) -> Tensors:
+        """Return the scores of units, of those of weights."""
+        return scores if self.unit is None else self.unit.gather(scores)
+
+    def spread(self, chosen: Tensors) -> Tensors:
+        """Return the masks of weights, of those of units."""
+        return chosen if self.unit is None else self.unit.spread(chosen)
+
+    def fill(self, scores: Tensors, quotas: Counts, evidence: Evidence) -> Tensors:
+        """Return the units that the selection keeps within the quotas."""
+        return self.select(scores, quotas, replace(evidence, layers=tuple(self.layers)))
 
     def in_rounds(self, counts: Sequence[int], *, regrow: bool = False, steps: int = 0, rewind: bool = True) -> Tensors:
         """Return masks, name -> bool tensor, with exactly `counts[-1]` ones, reached in `len(counts)` rounds.
@@ -62,7 +81,7 @@ class Pruning:
         ValueError as `scored` does, and when training diverges.
         """
         evidence, batches = self.evidence, None
-        masks = full_masks(evidence.weights)
+        masks: Tensors = {}
         for number, keep in enumerate(counts, start=1):
             if steps:
                 start = replace(evidence, trained={}) if rewind else evidence
@@ -70,20 +89,21 @@ class Pruning:
                     batches = evidence.training_batches()
                 observe = partial(self._observe_round, (number - 1) * steps, steps * len(counts))
                 evidence = learn_briefly(start, batches, self.recipe, steps, observe)
-            scores = self.scored(evidence, allow_zero=number > 1)
-            present = evidence.masks
+            scores = self.gather(self.scored(evidence, allow_zero=number > 1))
+            masks = masks or full_masks(scores)
+            present = masks
             if not (regrow and any(bool(values.any()) for values in scores.values())):
                 scores = {name: values.masked_fill(~masks[name], -math.inf) for name, values in scores.items()}
             masks = self._chosen(scores, keep, present, evidence, last=number == len(counts))
             if number < len(counts):
-                evidence = evidence.masked(masks)
+                evidence = evidence.masked(self.spread(masks))
             if not steps:
                 self.observe(number, len(counts))
         return masks
 
     def _chosen(self, scores: Tensors, keep: int, present: Tensors, evidence: Evidence, *, last: bool) -> Tensors:
         # Ties would keep the first weights: zeros, which may fill whole layers, are drawn instead.
-        masks = self.select(scores, self._quotas(scores, keep, last=last), evidence)
+        masks = self.fill(scores, self._quotas(scores, keep, last=last), evidence)
         if not is_by_position(masks, scores) or draws(self.select, evidence):
             return masks
         zeros = sum(int(((values == 0) & present[name]).count_nonzero()) for name, values in scores.items())
@@ -92,15 +112,15 @@ class Pruning:
             equal = f"{zeros / total:.0%} of the scores are exactly zero" if zeros else "many scores are equal"
             evidence.note(f"{equal}, and some of those weights are kept: they are drawn at random")
         scores = without_ties(scores, {0.0, lowest_kept(masks, scores)}, _of_ties(evidence))
-        return self.select(scores, self._quotas(scores, keep, last=last), evidence)
+        return self.fill(scores, self._quotas(scores, keep, last=last), evidence)
 
     def _quotas(self, scores: Tensors, keep: int, *, last: bool) -> Counts:
         try:
-            return self.allocate(scores, self.evidence.layers, keep)
+            return self.allocate(scores, self.layers, keep)
         except Impossible as error:
             if last or keep < error.most:
                 raise
-            return self.allocate(scores, self.evidence.layers, error.most)
+            return self.allocate(scores, self.layers, error.most)
 
     def scored(self, evidence: Evidence, *, allow_zero: bool = False) -> Tensors:
         """Return the criterion's scores of a network, detached.
@@ -279,12 +299,12 @@ def search(
     evidence, total, keep = pruning.evidence, pruning.total, pruning.keep
     if pruning.blind and quotas == "fixed":
         return pruning.in_rounds([keep])
-    start = pruning.scored(evidence)
+    start = pruning.gather(pruning.scored(evidence))
     if any(bool(2 * (values == 0).count_nonzero() > values.numel()) for values in start.values()):
         start = without_ties(start, {0.0}, _of_ties(evidence))  # ranks would go by position
-    fixed = pruning.allocate(start, evidence.layers, keep)
+    layers = pruning.layers
+    fixed = pruning.allocate(start, layers, keep)
     recipe = pruning.recipe if lr == "recipe" else replace(pruning.recipe, lr=lr)
-    layers = evidence.layers
 
     def counts(progress: float, scores: Tensors) -> Counts:
         above = (1 - progress / anneal) ** 3 if progress < anneal else 0.0  # Zhu & Gupta 2017, eq. 1
@@ -294,9 +314,9 @@ def search(
 
     scores = learn_scores(
         evidence, start, counts, recipe, steps=steps, every=1 if quotas == "fixed" else _EVERY, score_lr=score_lr,
-        parts=parts, relaxation=relaxation, sharpness=sharpness, train_weights=train_weights, observe=pruning.observe,
+        parts=parts, relaxation=relaxation, sharpness=sharpness, train_weights=train_weights, observe=pruning.observe, unit=pruning.unit,
     )  # fmt: skip
-    return pruning.select(scores, pruning.allocate(scores, layers, keep) if quotas == "free" else fixed, evidence)
+    return pruning.fill(scores, pruning.allocate(scores, layers, keep) if quotas == "free" else fixed, evidence)
 
 
 def training_steps(method: Mapping[str, Any]) -> int:
@@ -331,8 +351,9 @@ def learn_scores(
     sharpness: float = 10.0,
     train_weights: bool = True,
     observe: Callable[[int, int], None] = lambda done, total: None,
+    unit: Unit | None = None,
 ) -> Tensors:
-    """Return scores of every weight after `steps`, from the ranks of `start` within each layer.
+    """Return scores of every weight, or unit, after `steps`, from the ranks of `start` within each layer.
 
     At every step a layer's mask is the highest `counts(progress, scores)` of its scores, progress in [0, 1), counts
     updated every `every` steps. Each of the batch's `parts` (microbatches) updates the scores and, unless frozen, the
@@ -341,10 +362,12 @@ def learn_scores(
     threshold of the layer's quota. Raises ValueError when training diverges.
     """
     learner = Learner(evidence, recipe, steps)
-    scores = torch.nn.Parameter(learner.vector({name: ranks(values) for name, values in start.items()}))
+    kinds = {weight.dtype for weight in evidence.weights.values()}
+    views = _Weights(learner) if unit is None else _Units(learner, unit, start, next(iter(kinds)))
+    scores = torch.nn.Parameter(views.vector({name: ranks(values) for name, values in start.items()}))
     optimizer = adam([scores], score_lr, fused=scores.device.type in ("cpu", "cuda"))
     values = scores.detach()
-    layers = values.split([weight.numel() for weight in evidence.weights.values()])
+    layers = values.split([part.numel() for part in start.values()])
     batches = evidence.training_batches()
     noise = torch.Generator(values.device).manual_seed(
         int(torch.randint(2**62, (), generator=evidence.generator, device="cpu"))
@@ -352,8 +375,8 @@ def learn_scores(
     with seeded_by(evidence):
         for step in range(steps):
             if step % every == 0:
-                quotas = counts(step / steps, learner.named(values))
-            at = [threshold(layer, quotas[name]) for name, layer in zip(evidence.weights, layers, strict=True)]
+                quotas = counts(step / steps, views.named(values))
+            at = [threshold(layer, quotas[name]) for name, layer in zip(start, layers, strict=True)]
             if relaxation == "straight_through":
                 presence = torch.cat([(x >= t).to(x.dtype) for x, t in zip(layers, at, strict=True)])
                 slope = None
@@ -362,16 +385,56 @@ def learn_scores(
                 drawn = torch.rand(apart.shape, generator=noise, device=apart.device, dtype=apart.dtype)
                 presence = ((sharpness * apart + drawn.logit_(1e-6)) / _CONCRETE).sigmoid_()
                 slope = presence * (1 - presence) * (sharpness / _CONCRETE)
+            of_weights, pull = views.spread(presence)
             whole = in_parts([next(batches)], parts)
             for batch in whole:
-                gradient = learner.step(batch, presence, weights=train_weights, share=1 / len(whole))
+                gradient = pull(learner.step(batch, of_weights, weights=train_weights, share=1 / len(whole)))
                 scores.grad = gradient if slope is None else gradient * slope
                 optimizer.step()
             observe(step + 1, steps)
     learner.learned()  # raises on divergence
     if not bool(values.isfinite().all()):
         raise Divergence(f"training scores for {steps} steps diverged: a lower learning rate may help")
-    return {name: tensor.contiguous() for name, tensor in learner.named(values).items()}
+    return {name: tensor.contiguous() for name, tensor in views.named(values).items()}
+
+
+class _Weights:
+    """Scores of single weights as one vector, in the order of a learner's presences."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.vector, self.named = learner.vector, learner.named
+
+    def spread(self, presence: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+        """Return the presences of weights, and the function from their gradient to that of the presence."""
+        return presence, lambda gradient: gradient
+
+
+class _Units:
+    """Scores of units as one vector."""
+
+    def __init__(self, learner: Learner, unit: Unit, start: Mapping[str, torch.Tensor], kind: torch.dtype) -> None:
+        self._learner, self._unit, self._kind = learner, unit, kind
+        self._shapes = {name: values.shape for name, values in start.items()}
+
+    def vector(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Concatenate tensors of units, by name."""
+        return torch.cat([tensors[name].flatten() for name in self._shapes]).to(self._kind)
+
+    def named(self, vector: torch.Tensor) -> Tensors:
+        """Split a vector into tensors by name."""
+        parts = vector.split([shape.numel() for shape in self._shapes.values()])
+        return {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
+
+    def spread(self, presence: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+        """Return the presences of weights, and the function from their gradient to that of the presence."""
+        leaf = presence.detach().requires_grad_()
+        with torch.enable_grad():
+            of_weights = self._learner.vector(self._unit.spread(self.named(leaf)))
+
+        def pull(gradient: torch.Tensor) -> torch.Tensor:
+            return torch.autograd.grad(of_weights, leaf, gradient, retain_graph=True)[0]
+
+        return of_weights.detach(), pull
 
 
 def ranks(scores: torch.Tensor) -> torch.Tensor:

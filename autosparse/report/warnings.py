@@ -16,7 +16,7 @@ from autosparse.report.schema import Failure, Missing, Result
 from autosparse.report.significance import accuracy_interval, counting_noise
 from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
 from autosparse.steps.label import LabelResult
-from autosparse.steps.mask import MaskResult
+from autosparse.steps.mask import read_masks
 from autosparse.steps.train import EvaluateResult
 from autosparse.store import Artifact
 from autosparse.text import listed, plural
@@ -92,7 +92,7 @@ def describe_notes(finished: Finished) -> list[str]:
     methods: dict[str, dict[str, None]] = {}  # note -> the methods with it, in order
     for cell in finished.cells:
         if cell.mask and finished.has(cell.mask):
-            for note in MaskResult.read(finished.open(cell.mask)).notes:
+            for note in read_masks(finished.open(cell.mask)).notes:
                 methods.setdefault(note, {})[cell.method] = None
     return [*finished.plan.warnings, *(f"{', '.join(names)}: {note}" for note, names in methods.items())]
 

@@ -18,6 +18,7 @@ from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
 from autosparse.core.training.loop import Recipe
+from autosparse.core.units import units
 from autosparse.datasets import datasets
 from autosparse.exporters import exporters
 from autosparse.models import models
@@ -166,6 +167,7 @@ if TYPE_CHECKING:
     SelectionChoice = Choice
     ScheduleChoice = Choice
     RepairChoice = Choice
+    UnitChoice = Choice
     ScorerChoice = Choice
     FormatChoice = Choice
     TrackerChoice = Choice
@@ -175,6 +177,7 @@ else:
     CriterionChoice, AllocationChoice = choice_of(criteria), choice_of(allocations)
     SelectionChoice, ScheduleChoice = choice_of(selections), choice_of(schedules)
     RepairChoice, ScorerChoice = choice_of(repairs), choice_of(scorers)
+    UnitChoice = choice_of(units)
     FormatChoice, TrackerChoice = choice_of(exporters), choice_of(trackers)
 
 

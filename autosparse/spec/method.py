@@ -19,6 +19,7 @@ from autosparse.spec.choices import (
     RepairChoice,
     ScheduleChoice,
     SelectionChoice,
+    UnitChoice,
     about,
 )
 from autosparse.spec.diagnostics import refusal
@@ -116,6 +117,9 @@ class Method(Section):
     repair: Annotated[RepairChoice, about("repair of disconnected networks")] = Field(
         default="none", validate_default=True
     )
+    unit: Annotated[UnitChoice, about("part of the network that is pruned as a whole: a weight or a channel")] = Field(
+        default="weight", validate_default=True
+    )
     horizon: Annotated[
         Horizon | None,
         about(
@@ -155,7 +159,7 @@ class Method(Section):
         return meant | ({"criterion"} if meant & {"preset", "horizon"} else set())
 
     def rules(self) -> tuple[Rule, ...]:
-        return (self._named, self._scored, self._searchable)
+        return (self._named, self._scored, self._searchable, self._united)
 
     def _named(self) -> Iterator[PydanticCustomError]:
         # A preset under another name: validation under its real name would recurse.
@@ -174,6 +178,16 @@ class Method(Section):
             message = f"cannot be given to a method that prunes in rounds, by schedule `{self.schedule.name}`"
             yield refusal(message, "with `schedule: one_shot` it can be", ("horizon",))
 
+    def _united(self) -> Iterator[PydanticCustomError]:
+        if not self.prunes_channels:
+            return
+        if self.repair.name != "none":
+            message = f"`{self.repair.name}` restores single weights, but unit `{self.unit.name}` never disconnects"
+            yield refusal(message, "remove `repair`", ("repair",))
+        if self.selection.entry.facts.get("flows_per_layer"):
+            message = f"`{self.selection.name}` fills layers weight by weight, but the unit is `{self.unit.name}`"
+            yield refusal(message, "such as `selection: top`", ("selection",))
+
     def _is_preset(self, parts: Mapping[str, Any]) -> bool:
         preset = Method.model_validate({"name": "preset", **parts})
         if preset.selection.entry.facts.get("tuned"):  # any selection, as it comes from the scorer
@@ -181,9 +195,10 @@ class Method(Section):
         return preset.choices() == self.choices()
 
     def choices(self) -> dict[str, Any]:
-        """Return the keyed choices, which identify the method whatever its name. They omit `repair: none`."""
+        """Return the keyed choices, which identify the method whatever its name. They omit `none` and `weight`."""
         repair = ("repair",) if self.repair.name != "none" else ()
-        parts = ("criterion", "allocation", "selection", "schedule", *repair)
+        unit = ("unit",) if self.unit.name != "weight" else ()
+        parts = ("criterion", "allocation", "selection", "schedule", *repair, *unit)
         return {part: getattr(self, part).keyed() for part in parts}
 
     @classmethod
@@ -211,6 +226,11 @@ class Method(Section):
         return self.horizon not in (None, 0, "0%") or bool(self.schedule.entry.facts.get("learns"))
 
     @property
+    def prunes_channels(self) -> bool:
+        """True for a method that removes whole channels, which makes tensors smaller."""
+        return bool(self.unit.entry.facts.get("tensors_smaller"))
+
+    @property
     def needs(self) -> str:
         """The source of scores in addition to the network and its data, in words; empty for none."""
         return "a scorer" if self.needs_scorer else "rounds of IRP" if self.needs_rounds else ""
@@ -229,8 +249,8 @@ def _method_name(value: str) -> str:
 def _default_name(method: Mapping[str, Any]) -> str:
     # The written choices; all four if those make the name of a preset with other choices.
     defaults = {"allocation": "global", "selection": "top", "schedule": "one_shot"}
-    name = _joined({part: method.get(part) for part in ("criterion", *defaults, "repair", "horizon")})
-    parts = {part: value for part, value in method.items() if part not in ("repair", "horizon")}
+    name = _joined({part: method.get(part) for part in ("criterion", *defaults, "repair", "unit", "horizon")})
+    parts = {part: value for part, value in method.items() if part not in ("repair", "unit", "horizon")}
     if "criterion" in method and name in PRESETS and {**defaults, **parts} != PRESETS[name][1]:
         name = _joined({part: {**defaults, **method}[part] for part in ("criterion", *defaults)})
     return name[:60] or "unnamed"

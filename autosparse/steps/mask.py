@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from autosparse.core.allocation import allocations, by_macs, macs
+from autosparse.core.allocation import allocations, macs
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.connectivity import Anatomy, Finding, dissect
 from autosparse.core.graph.repair import repairs
+from autosparse.core.graph.slicing import Slicing
 from autosparse.core.images import Images
 from autosparse.core.irp import survival_order
 from autosparse.core.sanity import shuffle as permute
@@ -19,17 +20,21 @@ from autosparse.core.schedule import Pruning, schedules, training_steps
 from autosparse.core.selection import selections
 from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Divergence
+from autosparse.core.units import units
 from autosparse.core.weights import Tensors, keep_count, left_out, total_of
 from autosparse.core.zero_scores import with_signal
 from autosparse.errors import Diverged, StepError
-from autosparse.steps._base import Context, Count, MaskedResult, Positive, Real, operations
+from autosparse.lazy_torch import torch
+from autosparse.steps._base import Content, Context, Count, MaskedResult, Positive, Real, operations
 from autosparse.steps.context import choose, gather_evidence, generator, masks_of, on_device
 from autosparse.steps.irp import RoundResult
 from autosparse.steps.scorer import ScorerResult, make_scorer
 from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Counted, Facts, Workload
+from autosparse.store import Artifact
 
 _REPAIR = 20  # passes of a repair: a few for each disconnected part
 _HESSIAN_SECONDS = 2.5  # seconds of a Hessian product over those of a gradient: measured
+_SINGLE = {"name": "weight", "options": {}}
 _BY_LAYER = ("effective", "nodes", "channels", "paths_through")
 
 
@@ -53,14 +58,16 @@ class MaskResult(MaskedResult):
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, masks: Tensors, anatomy: Anatomy, notes: list[str]) -> MaskResult:
+    def of(cls, masks: Tensors, anatomy: Anatomy, notes: list[str], **others: Any) -> Self:
         """Describe masks. JSON has no infinity: the logarithm of no path is None."""
         known: dict[str, Any] = {}
         if paths := anatomy.paths:
             through = {name: _finite(value) for name, value in paths.through.items()}
             counts = {"effective": paths.weights, "nodes": paths.nodes, "channels": paths.channels}
             known = {**counts, "paths": _finite(paths.all), "paths_through": through}
-        return cls(total=total_of(masks), kept=anatomy.kept, findings=[*anatomy.findings], **known, notes=notes)
+        return cls(
+            total=total_of(masks), kept=anatomy.kept, findings=[*anatomy.findings], **known, notes=notes, **others
+        )
 
     @property
     def by_layer(self) -> dict[str, dict[str, Any]]:
@@ -79,6 +86,57 @@ class MaskResult(MaskedResult):
     def kept_by_layer(self) -> Mapping[str, int]:
         """Weights that the masks of each layer keep."""
         return self.kept
+
+
+@dataclass(frozen=True)
+class ChannelMaskResult(MaskResult):
+    """Masks that remove whole channels, with the smaller network that they leave.
+
+    `slices.safetensors` has the positions that stay, int64, by the name of the tensor and the dimension.
+    """
+
+    groups: dict[str, list[Count]] = field(default_factory=dict)
+    """group of coupled channels -> positions of those kept"""
+    sizes: dict[str, Count] = field(default_factory=dict)
+    """attribute of a module -> its value in the smaller network"""
+    scales: dict[str, Real] = field(default_factory=dict)
+    """weight -> factor of its initial values"""
+
+    @Content
+    def slices(self) -> Tensors:
+        """Positions that stay, by `NAME.DIMENSION`."""
+        tensors = self.artifact.tensors("slices")
+        for name, index in tensors.items():
+            ordered = index.dtype == torch.int64 and index.ndim == 1 and bool((index.diff() > 0).all())
+            is_named = name.rpartition(".")[2].isdigit()
+            self.require(is_named and ordered and len(index) > 0, f"slices.safetensors: `{name}` is no slice")
+        return tensors
+
+    @property
+    def slicing(self) -> Slicing:
+        """The smaller network."""
+        kept: dict[str, dict[int, torch.Tensor]] = {}
+        for key, index in self.slices.items():
+            name, _, dim = key.rpartition(".")
+            kept.setdefault(name, {})[int(dim)] = index
+        return Slicing(kept, self.sizes, self.scales)
+
+
+def read_masks(artifact: Artifact) -> MaskResult:
+    """Return the result of a step that makes masks. Raises DamagedArtifact."""
+    return (ChannelMaskResult if "slices.safetensors" in artifact.files else MaskResult).read(artifact)
+
+
+def write_masks(context: Context, evidence: Evidence, made: Made) -> None:
+    """Write masks, with their anatomy, and the smaller network of whole channels."""
+    anatomy = dissect(evidence.masked(made.masks))
+    if made.slicing is None:
+        MaskResult.of(made.masks, anatomy, context.notes).write(context.output, masks=made.masks)
+        return
+    slices = {f"{name}.{dim}": index for name, parts in made.slicing.kept.items() for dim, index in parts.items()}
+    about = {"groups": made.groups, "sizes": dict(made.slicing.sizes), "scales": dict(made.slicing.scales)}
+    result = ChannelMaskResult.of(made.masks, anatomy, context.notes, **about)
+    result.write(context.output, masks=made.masks, slices=slices)
 
 
 def mask_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
@@ -153,6 +211,7 @@ def _counted(
 
 @operations.register(
     result=MaskResult,
+    read=read_masks,
     cost=mask_cost,
     spec_paths={"sparsity": "budget", "seed": "seeds", "round.*": "irp.rounds"},
 )
@@ -169,9 +228,16 @@ def mask(
 
     `training` holds the fields of the recipe for a schedule with training steps, or for a scorer with a warm-up.
     """
-    evidence, masks = make_masks(context, method, seed=seed, sparsity=sparsity, budget=budget, training=training)
-    anatomy = dissect(evidence.masked(masks))
-    MaskResult.of(masks, anatomy, context.notes).write(context.output, masks=masks)
+    write_masks(context, *make_masks(context, method, seed=seed, sparsity=sparsity, budget=budget, training=training))
+
+
+@dataclass(frozen=True)
+class Made:
+    """Masks of weights, and of whole channels their groups and the smaller network."""
+
+    masks: Tensors
+    groups: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    slicing: Slicing | None = None
 
 
 def make_masks(
@@ -186,7 +252,7 @@ def make_masks(
     drive: Callable[[Callable[[Pruning], Tensors], Pruning], Tensors] = lambda schedule, pruning: schedule(pruning),
     lowest: bool = False,
     learned: tuple[Mapping[str, Any], Tensors] | None = None,
-) -> tuple[Evidence, Tensors]:
+) -> tuple[Evidence, Made]:
     """Return the evidence and the masks of a method; a check may `corrupt` the images or `drive` the schedule itself.
 
     With `lowest` a repair restores the lowest scores in place of the highest. The scorer is `learned`, the content of
@@ -209,26 +275,31 @@ def make_masks(
         ranked = ((masks_of(evidence.weights, result), result.scores) for result in results)
         evidence = replace(evidence, survival=survival_order(ranked))
     total = total_of(evidence.weights)
-    allocate, amounts = choose(allocations, method["allocation"]), (total, keep_count(total, sparsity))
-    if budget is not None:
-        allocate, amounts = by_macs(allocate), (macs(evidence.layers), budget["macs"])
+    total, keep = (total, keep_count(total, sparsity)) if budget is None else (macs(evidence.layers), budget["macs"])
+    try:
+        unit = choose(units, method.get("unit", _SINGLE))(evidence)
+    except ValueError as error:
+        raise StepError(f"unit `{method['unit']['name']}`: {error}") from error
     pruning = Pruning(
         evidence,
-        *amounts,
+        total,
+        keep,
         score=with_signal(choose(criteria, method["criterion"])),
-        allocate=allocate,
+        allocate=unit.limited(choose(allocations, method["allocation"]), macs=budget is not None),
         select=choose(selections, method["selection"]),
         observe=context.observe,
         recipe=recipe,
         blind=selections[method["selection"]["name"]].facts.get("blind", False),
+        unit=unit if "unit" in method else None,
     )
     try:
-        masks = drive(choose(schedules, method["schedule"]), pruning)
+        chosen = drive(choose(schedules, method["schedule"]), pruning)
+        masks = pruning.spread(chosen)
         if "repair" in method:
             costs = {layer.name: 1 if budget is None else layer.positions for layer in evidence.layers}
             score = _negated(pruning.score) if lowest else pruning.score
             masks = choose(repairs, method["repair"])(evidence, masks, score, costs)
-        return evidence, masks
+        return evidence, Made(masks, unit.counts(chosen), unit.slicing(chosen))
     except ValueError as error:
         where = f"sparsity {sparsity}" if budget is None else f"{budget['macs']} macs"
         hint = getattr(error, "hint", None)
@@ -262,9 +333,23 @@ def shuffle_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 def shuffle(context: Context, *, seed: int) -> None:
     """Permute the masks of input `mask` within each layer: the same number at other positions."""
     evidence = gather_evidence(context, seed=seed)
-    before = on_device(context, masks_of(evidence.weights, MaskResult.read(context.inputs["mask"])))
-    masks = permute(before, generator("shuffle", seed))
-    MaskResult.of(masks, dissect(evidence.masked(masks)), []).write(context.output, masks=masks)
+    made = shuffled(context, evidence, read_masks(context.inputs["mask"]), generator("shuffle", seed))
+    write_masks(context, evidence, made)
+
+
+def shuffled(context: Context, evidence: Evidence, result: MaskResult, random: torch.Generator) -> Made:
+    """Return masks with as many weights in each layer at other positions, or as many channels in each group."""
+    if not isinstance(result, ChannelMaskResult):
+        return Made(permute(on_device(context, masks_of(evidence.weights, result)), random))
+    unit = choose(units, result.asked["method"]["unit"])(evidence)
+    chosen = {
+        layer.name: torch.zeros(layer.shape, dtype=torch.bool).index_fill(
+            0, torch.tensor(result.groups[layer.name]), True
+        )
+        for layer in unit.layers
+    }
+    chosen = permute(chosen, random)
+    return Made(unit.spread(chosen), unit.counts(chosen), unit.slicing(chosen))
 
 
 def takes_training(method: Mapping[str, Any], warm_up: int) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autosparse.core.sanity import best_of, invert, left_out, overlap, permute_labels, permute_pixels, shuffle
+from autosparse.core.sanity import best_of, invert, left_out, overlap, permute_labels, permute_pixels
 from autosparse.core.training.loop import Recipe, accuracy, of_a_step
 from autosparse.core.training.loop import train as train_network
 from autosparse.core.weights import Tensors, prunable_weights, state_of
@@ -14,6 +14,7 @@ from autosparse.errors import StepError
 from autosparse.steps._base import Context, Percent, Share, StepResult, operations
 from autosparse.steps.context import (
     build_network,
+    gather_evidence,
     generator,
     images_of,
     load_network,
@@ -22,7 +23,7 @@ from autosparse.steps.context import (
     on_device,
 )
 from autosparse.steps.init import START, InitResult
-from autosparse.steps.mask import MaskResult, make_masks, mask_cost, takes_training
+from autosparse.steps.mask import make_masks, mask_cost, read_masks, shuffled, takes_training
 from autosparse.steps.train import EvaluateResult, evaluate_cost
 from autosparse.steps.workload import LINE, Facts, Workload, sum_counted, sum_units, training_workload
 
@@ -112,10 +113,12 @@ def sanity(
     chosen, reached = _choose(context, candidates)
     method = candidates[chosen]
     weights, shared = prunable_weights(build_network(context)), None
-    masks = on_device(context, masks_of(weights, MaskResult.read(context.roles("mask")[chosen])))
+    result = read_masks(context.roles("mask")[chosen])
+    masks = on_device(context, masks_of(weights, result))
     reason = left_out(check, method)
     if not reason and check == "shuffle":
-        masks = shuffle(masks, generator("sanity", check, seed))
+        evidence = gather_evidence(context, seed=seed)
+        masks = on_device(context, shuffled(context, evidence, result, generator("sanity", check, seed)).masks)
     if not reason and check not in ("shuffle", "reinitialize"):
         altered: dict[str, Any] = {"drive": invert, "lowest": True} if check == "invert" else {}
         if check in _CORRUPTED:
@@ -128,7 +131,7 @@ def sanity(
         except StepError as error:
             reason = f"there are no such masks: {error.message}"
         else:
-            masks, shared = made, overlap(masks, made)
+            masks, shared = made.masks, overlap(masks, made.masks)
     accuracies = reason or _train(context, masks, check, training, seed)
     if isinstance(accuracies, str):
         SanityResult(chosen, reached, shared, accuracies).write(context.output)

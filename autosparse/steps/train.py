@@ -9,6 +9,7 @@ from typing import Any, Literal
 from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.allocation import macs
 from autosparse.core.graph.connectivity import Finding
+from autosparse.core.graph.slicing import sliced
 from autosparse.core.training.loop import Recipe, accuracy
 from autosparse.core.training.loop import train as train_network
 from autosparse.core.weights import describe_layers, prunable_weights, state_of, total_of
@@ -24,7 +25,7 @@ from autosparse.steps.context import (
     on_device,
     restore,
 )
-from autosparse.steps.mask import MaskResult
+from autosparse.steps.mask import ChannelMaskResult, read_masks
 from autosparse.steps.workload import LINE, Facts, Workload, training_workload
 
 
@@ -95,18 +96,32 @@ class EvaluateResult(StepResult):
 def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
     """Train from input `init` under input `mask`, or dense without it. The batches depend on the seed alone."""
     model = load_network(context)
-    images, weights, masked = images_of(context, "train"), prunable_weights(model), context.inputs.get("mask")
+    images, weights = images_of(context, "train"), prunable_weights(model)
+    result = read_masks(context.inputs["mask"]) if "mask" in context.inputs else None
+    masks = None if result is None else on_device(context, masks_of(weights, result))
+    network, slicing = model, result.slicing if isinstance(result, ChannelMaskResult) else None
+    if slicing is not None:
+        _zero_removed(model, masks or {})
+        network, masks = slicing.start(model), None
     losses = train_network(
-        model,
+        network,
         images,
         Recipe(**training),
         generator("train", seed),
-        masks=on_device(context, masks_of(weights, MaskResult.read(masked))) if masked else None,
+        masks=masks,
         observe=context.observe,
         team=context.team,
     )
-    check_training(state_of(model), losses, "training.lr")
-    TrainResult(losses).write(context.output, state=state_of(model))
+    state = state_of(network) if slicing is None else slicing.put(state_of(network), state_of(model))
+    check_training(state, losses, "training.lr")
+    TrainResult(losses).write(context.output, state=state)
+
+
+def _zero_removed(model: torch.nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
+    # The trained state has the shapes of the whole network, whose removed weights are zero.
+    with torch.no_grad():
+        for name, weight in prunable_weights(model).items():
+            weight.masked_fill_(~masks[name], 0)
 
 
 def evaluate_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
@@ -138,9 +153,10 @@ def evaluate(context: Context, *, precision: str) -> None:
     splits = {name: images_of(context, name) for name in ("validation", "test")}
     layers = describe_layers(model, torch.zeros((1, *splits["test"].input_shape), device=context.device))
     batch = context.placement.evaluation_batch
-    reached = {name: accuracy(model, images, precision, batch=batch) for name, images in splits.items()}
+    mask = read_masks(context.inputs["mask"]) if "mask" in context.inputs else None
+    network = sliced(model, mask.slicing) if isinstance(mask, ChannelMaskResult) else model
+    reached = {name: accuracy(network, images, precision, batch=batch) for name, images in splits.items()}
     dense = {layer.name: layer.size for layer in layers}
-    mask = MaskResult.read(context.inputs["mask"]) if "mask" in context.inputs else None
     kept, known = (dense, {"effective": dense}) if mask is None else (mask.kept, mask.by_layer)
     if mask is not None:
         mask.require({*kept} == {*dense}, "result.json: `kept` has not the layers of the network")

@@ -202,7 +202,7 @@ def validate_scorer(context: Context, asked: TrialOptions, scorer: Mapping[str, 
     if not_finite(state):
         return 0.0
     seed, brief = asked.proxy["seed"], of_a_step(asked.training)
-    _, masks = make_masks(
+    _, made = make_masks(
         context,
         asked.method,
         seed=seed,
@@ -212,7 +212,7 @@ def validate_scorer(context: Context, asked: TrialOptions, scorer: Mapping[str, 
         learned=(scorer, state),
     )
     recipe, model = Recipe(**asked.training, epochs=asked.proxy["epochs"]), load_network(context)
-    masks = on_device(context, masks)
+    masks = on_device(context, made.masks)
     train_network(
         model, images_of(context, "train"), recipe, generator("train", seed), masks=masks, observe=context.observe
     )

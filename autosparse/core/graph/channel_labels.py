@@ -46,7 +46,8 @@ class Labels:
     def join(self, first: torch.Tensor, second: torch.Tensor, reason: str) -> bool:
         """Join labels of equal positions; a label joined with a constant must stay. Return whether anything changed."""
         one, other = torch.broadcast_tensors(*_both_compressed(first, second))
-        return any([self._pair(a, b, reason) for a, b in zip(*map(torch.Tensor.tolist, pairs(one, other)), strict=True)])
+        changes = [self._pair(a, b, reason) for a, b in zip(*map(torch.Tensor.tolist, pairs(one, other)), strict=True)]
+        return any(changes)
 
     def unite(self, labels: torch.Tensor, reason: str) -> bool:
         """Join all labels of a tensor."""
@@ -136,4 +137,3 @@ def distinct_after(labels: torch.Tensor, dim: int) -> int:
 def _both_compressed(first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     rank = max(first.ndim, second.ndim)
     return tuple(compressed(one.reshape([1] * (rank - one.ndim) + [*one.shape])) for one in (first, second))  # type: ignore[return-value]
-

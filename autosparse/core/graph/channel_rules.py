@@ -177,7 +177,11 @@ def _einsum(walk: Walk, node: Any) -> Any:
         _unite_within(walk, one, tuple(term.index(letter) for letter in common))
         order = [term.index(letter) for letter in common] + [i for i, c in enumerate(term) if c not in common]
         moved = one.permute(order)
-        kept.append(first_along(moved, range(len(common), moved.ndim)).flatten(len(common)) if moved.ndim > len(common) else moved.unsqueeze(-1))
+        kept.append(
+            first_along(moved, range(len(common), moved.ndim)).flatten(len(common))
+            if moved.ndim > len(common)
+            else moved.unsqueeze(-1)
+        )
     for one in kept[1:]:
         walk.labels.join(kept[0], one, walk.reason)
     sizes = dict(zip(result, shape_of(node), strict=True))
@@ -198,7 +202,11 @@ def pointwise(walk: Walk, node: Any) -> Any:
     """Join the labels of elements that are combined; broadcast tensors stay whole."""
     values = [walk.of(read) for read in node.all_input_nodes if is_tensor(read)]
     if all(isinstance(value, Held) for value in values):
-        return values[0] if len(values) == 1 and tuple(shape_of(node)) == tuple(values[0].positions.shape) else _whole(walk, node)
+        return (
+            values[0]
+            if len(values) == 1 and tuple(shape_of(node)) == tuple(values[0].positions.shape)
+            else _whole(walk, node)
+        )
     if any(not isinstance(value, torch.Tensor | Held) for value in values):
         return unknown(walk, node)
     return _combine(walk, values).expand(shape_of(node))
@@ -206,9 +214,13 @@ def pointwise(walk: Walk, node: Any) -> Any:
 
 def _combine(walk: Walk, values: list[Any]) -> torch.Tensor:
     computed = sorted(
-        (value for value in values if isinstance(value, torch.Tensor)), key=lambda one: (one.numel(), len(varying(one))), reverse=True
+        (value for value in values if isinstance(value, torch.Tensor)),
+        key=lambda one: (one.numel(), len(varying(one))),
+        reverse=True,
     )
-    shape = torch.broadcast_shapes(*(value.positions.shape if isinstance(value, Held) else value.shape for value in values))
+    shape = torch.broadcast_shapes(
+        *(value.positions.shape if isinstance(value, Held) else value.shape for value in values)
+    )
     first = max((one.expand(shape) for one in computed), key=lambda one: _distinct(walk, one))
     for other in computed:
         if other is first or other.numel() == 1:
@@ -233,7 +245,22 @@ def _attachment(walk: Walk, held: Held, labels: torch.Tensor) -> Any:
     return Attachment(held, labels, walk.reason)
 
 
-@_rule("clone", "contiguous", "alias", "detach", "_to_copy", "to", "dropout", "lift_fresh_copy", "type_as", "native_dropout", "zeros_like", "ones_like", "full_like", "empty_like")
+@_rule(
+    "clone",
+    "contiguous",
+    "alias",
+    "detach",
+    "_to_copy",
+    "to",
+    "dropout",
+    "lift_fresh_copy",
+    "type_as",
+    "native_dropout",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "empty_like",
+)
 def _same(walk: Walk, node: Any) -> Any:
     return walk.of(node.args[0])
 
@@ -416,7 +443,7 @@ def _indexed(walk: Walk, node: Any, indices: Any) -> Any:
     if any(one is None for one, index in zip(known, indices, strict=True) if index is not None):
         return unknown(walk, node)
     if operation_of(node) == "index_select":
-        known = [None] * (node.args[1] % len(shape_of(node.args[0]))) + known
+        known = [*[None] * (node.args[1] % len(shape_of(node.args[0]))), *known]
     take = tuple(slice(None) if one is None else one for one in known)
     if isinstance(value, Held):
         return Held(value.positions[take])

@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.core.graph.channel_labels import (
-    CONSTANT,
     Labels,
-    along,
     compressed,
     constant,
     distinct_after,
     first_along,
     pairs,
     varying,
-    vector,
 )
 from autosparse.lazy_torch import torch
 
@@ -73,7 +70,10 @@ class Walk:
         self._recorded = recorded
         self._tensors: dict[str, torch.Tensor] = {}
         first: dict[int, str] = {}
-        for name, tensor in (*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)):
+        for name, tensor in (
+            *network.named_parameters(remove_duplicate=False),
+            *network.named_buffers(remove_duplicate=False),
+        ):
             self._tensors[name] = self._tensors[first.setdefault(id(tensor), name)] if id(tensor) in first else tensor
             first.setdefault(id(tensor), name)
         self._first = {name: first[id(tensor)] for name, tensor in self._tensors.items()}
@@ -148,7 +148,9 @@ class Walk:
         """Return the tensor that all elements of `held` belong to, and their coordinates `[..., dims]` in it."""
         positions = held.positions
         low, high = int(positions.min()), int(positions.max())
-        name = next((one for one, start in self._starts.items() if start <= low < start + self._tensors[one].numel()), "")
+        name = next(
+            (one for one, start in self._starts.items() if start <= low < start + self._tensors[one].numel()), ""
+        )
         if not name or high >= self._starts[name] + self._tensors[name].numel():
             return None
         return name, torch.stack(torch.unravel_index(positions - self._starts[name], self._tensors[name].shape), dim=-1)

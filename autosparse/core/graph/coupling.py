@@ -7,12 +7,12 @@ rearranged together form one group of slices; each channel of a group may go alo
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from autosparse.borders import border, refusal
-from autosparse.core.graph.channel_labels import CONSTANT, varying
+from autosparse.core.graph.channel_labels import CONSTANT
 from autosparse.core.graph.channel_rules import RULES, otherwise
 from autosparse.core.graph.channel_walk import Axis, Walk
 from autosparse.core.inputs import Inputs, arguments
@@ -93,13 +93,18 @@ def _groups(walk: Walk) -> list[ChannelGroup]:
         alike.setdefault(tuple((axis, len(index)) for axis, index in parts.items()), []).append(root)
     groups = []
     for signature, roots in alike.items():
-        parts = tuple(
-            Slice(*axis, torch.tensor([slices[root][axis] for root in roots]), axis in walk.reads) for axis, _ in signature
+        made = tuple(
+            Slice(axis[0], axis[1], torch.tensor([slices[root][axis] for root in roots]), axis in walk.reads)
+            for axis, _ in signature
         )
-        giving = next((part for part in parts if not part.reads), parts[0])
+        giving = next((part for part in made if not part.reads), made[0])
         members = {*roots}
-        modules = tuple(dict.fromkeys(module for module, labels in walk.owners if members & {*walk.labels.roots(labels).unique().tolist()}))
-        groups.append(ChannelGroup(giving.tensor.rpartition(".")[0] or giving.tensor, len(roots), parts, modules))
+        modules = tuple(
+            dict.fromkeys(
+                module for module, labels in walk.owners if members & {*walk.labels.roots(labels).unique().tolist()}
+            )
+        )
+        groups.append(ChannelGroup(giving.tensor.rpartition(".")[0] or giving.tensor, len(roots), made, modules))
     return groups
 
 
@@ -111,6 +116,11 @@ def _reason(walk: Walk, name: str) -> str:
     if any(bool((walk.labels.roots(labels) != CONSTANT).any()) for labels in axes):
         return ""
     return next(
-        (walk.labels.reasons[root] for labels in axes for label in labels.tolist() if (root := walk.labels.root(label)) in walk.labels.reasons),
+        (
+            walk.labels.reasons[root]
+            for labels in axes
+            for label in labels.tolist()
+            if (root := walk.labels.root(label)) in walk.labels.reasons
+        ),
         "",
     )

@@ -7,20 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from autosparse.core.graph.coupling import ChannelGroup
-from autosparse.core.weights import Tensors, load_state, state_of
-from autosparse.errors import UsageError
+from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
+
 
 @dataclass(frozen=True)
 class Slicing:
     """The part of a network that stays: positions along dimensions of tensors, and attributes that hold sizes.
 
     `kept` maps a tensor's name and one of its dimensions to int64 positions in ascending order; tensors without an
-    entry stay whole. `sizes` maps `module.attribute` to its number, such as that of attention heads.
+    entry stay whole. `sizes` maps `module.attribute` to its number, such as that of attention heads. `scales` are
+    factors of initial weights.
     """
 
     kept: Mapping[str, Mapping[int, torch.Tensor]]
     sizes: Mapping[str, int] = field(default_factory=dict)
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     def take(self, state: Mapping[str, torch.Tensor]) -> Tensors:
         """Return the tensors of the smaller network, of those of the dense one."""
@@ -30,6 +32,14 @@ class Slicing:
         for dim, index in self.kept.get(name, {}).items():
             tensor = tensor.index_select(dim, index.to(tensor.device))
         return tensor
+
+    def start(self, network: torch.nn.Module) -> torch.nn.Module:
+        """Return the smaller network, its initial weights scaled."""
+        smaller = sliced(network, self)
+        with torch.no_grad():
+            for name, factor in self.scales.items():
+                smaller.get_parameter(name).mul_(factor)
+        return smaller
 
     def put(self, smaller: Mapping[str, torch.Tensor], dense: Mapping[str, torch.Tensor]) -> Tensors:
         """Return the dense network's tensors with those of the smaller one in them; removed elements are `dense`'s."""
@@ -77,10 +87,15 @@ def slicing_of(
     return Slicing(_with_ties(network, kept), sizes)
 
 
-def _with_ties(network: torch.nn.Module, kept: dict[str, dict[int, torch.Tensor]]) -> dict[str, dict[int, torch.Tensor]]:
+def _with_ties(
+    network: torch.nn.Module, kept: dict[str, dict[int, torch.Tensor]]
+) -> dict[str, dict[int, torch.Tensor]]:
     # A tied tensor has several names in a state.
     first: dict[int, str] = {}
-    for name, tensor in (*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False)):
+    for name, tensor in (
+        *network.named_parameters(remove_duplicate=False),
+        *network.named_buffers(remove_duplicate=False),
+    ):
         one = first.setdefault(id(tensor), name)
         if one != name and one in kept:
             kept[name] = kept[one]

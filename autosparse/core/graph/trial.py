@@ -1,4 +1,4 @@
-"""Trial of coupled channels: a group counts only if the network runs without some of its channels, with equal outputs."""
+"""Trial of coupled channels: the network must run without some of a group's channels, with equal outputs."""
 
 from __future__ import annotations
 

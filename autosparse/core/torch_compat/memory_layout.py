@@ -49,7 +49,7 @@ def takes_channels_last(model: torch.nn.Module, example: Inputs) -> bool:
 
 def flattened(tensor: torch.Tensor, channels_last: bool) -> torch.Tensor:
     """Return a weight as a vector, in its memory order in a network of that layout."""
-    return (tensor.permute(0, 2, 3, 1) if channels_last and tensor.ndim == 4 else tensor).detach().reshape(-1)
+    return (tensor.permute(0, 2, 3, 1) if channels_last and tensor.ndim == 4 else tensor).reshape(-1)
 
 
 def in_shape(vector: torch.Tensor, shape: torch.Size, channels_last: bool) -> torch.Tensor:

@@ -268,7 +268,7 @@ def _flatten(model: torch.nn.Module, *, channels_last: bool) -> torch.nn.Paramet
     # All parameters become views of one vector, and their gradients views of another: the optimizer,
     # the masks and clearing gradients are then one call each instead of one per tensor.
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    flat = torch.nn.Parameter(torch.cat([flattened(parameter, channels_last) for parameter in parameters]))
+    flat = torch.nn.Parameter(torch.cat([flattened(parameter, channels_last) for parameter in parameters]).detach())
     flat.grad = torch.zeros_like(flat)
     sizes = [parameter.numel() for parameter in parameters]
     for parameter, values, gradient in zip(parameters, flat.data.split(sizes), flat.grad.split(sizes), strict=True):

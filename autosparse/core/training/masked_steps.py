@@ -37,7 +37,7 @@ class Learner:
             )
         trains = {name for name, parameter in evidence.model.named_parameters() if parameter.requires_grad}
         names = [name for name in state if name in evidence.weights or (name in trains and state[name].dtype in kinds)]
-        vector = torch.cat([flattened(state[name], self._channels_last) for name in names])
+        vector = torch.cat([flattened(state[name].detach(), self._channels_last) for name in names])
         self.evidence, self.recipe = evidence, replace(recipe, schedule="one_cycle")
         self.steps, self.done = steps, 0.0
         self.prunable = total_of(evidence.weights)

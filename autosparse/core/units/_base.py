@@ -1,0 +1,47 @@
+"""Registry of units: `(evidence) -> Unit`, the parts of a network that a method scores and counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from autosparse.core.allocation import Allocation
+from autosparse.core.graph.slicing import Slicing
+from autosparse.core.weights import Layer, Tensors
+from autosparse.registry import Registry
+
+
+class Unit(Protocol):
+    """The parts of a network that leave it as wholes.
+
+    `layers` has them as layers of single weights: allocations and selections count in them. Scores and masks of units
+    are tensors by the names of these layers.
+    """
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """Layers whose weights are the units."""
+        ...
+
+    def gather(self, scores: Tensors) -> Tensors:
+        """Return the scores of units, of those of weights."""
+        ...
+
+    def spread(self, chosen: Tensors) -> Tensors:
+        """Return the masks of weights, of those of units; of fractions, products, which gradients pass."""
+        ...
+
+    def limited(self, allocate: Allocation, *, macs: bool) -> Allocation:
+        """Return an allocation of units whose limit is a number of weights, or with `macs` of multiply-adds."""
+        ...
+
+    def slicing(self, chosen: Tensors) -> Slicing | None:
+        """Return the smaller network that masks of units leave; None if they make no tensor smaller."""
+        ...
+
+    def counts(self, chosen: Tensors) -> Mapping[str, Sequence[int]]:
+        """Return the positions of the units kept by layer; empty for single weights, whose masks show them."""
+        ...
+
+
+units: Registry[Callable[..., Unit]] = Registry("unit", "units")

@@ -1,0 +1,226 @@
+"""Channels: whole coupled groups of channels, attention heads or neurons, which leave smaller dense layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Lt
+
+from autosparse.core.allocation import Allocation, Counts, most_within
+from autosparse.core.evidence import Evidence
+from autosparse.core.graph.coupling import ChannelGroup, Coupling
+from autosparse.core.graph.slicing import Slicing, slicing_of
+from autosparse.core.graph.trial import find_groups
+from autosparse.core.inputs import resized
+from autosparse.core.units._base import Unit, units
+from autosparse.core.weights import Layer, Tensors, in_mode
+from autosparse.lazy_torch import torch
+
+
+Aggregate = Literal["sum", "mean", "norm"]
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The coupled channels of a network: a layer of the method for each group, a weight of it for each channel."""
+
+    evidence: Evidence
+    coupling: Coupling
+    aggregate: Aggregate
+    normalize: Literal["none", "layer", "group"]
+    least: float
+    multiple: int
+    rescale: bool
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """Groups as layers of channels."""
+        return [Layer(group.name, (group.channels, 1), 1, group.channels, (), 1, 0) for group in self.coupling.groups]
+
+    def gather(self, scores: Tensors) -> Tensors:
+        """Return the scores of channels, of those of all weights that compute or read one."""
+        if self.normalize == "layer":
+            scores = {name: values / values.abs().mean().clamp_min(1e-30) for name, values in scores.items()}
+        gathered = {group.name: self._gathered(group, scores) for group in self.coupling.groups}
+        if self.normalize == "group":
+            gathered = {name: values / values.abs().mean().clamp_min(1e-30) for name, values in gathered.items()}
+        return gathered
+
+    def _gathered(self, group: ChannelGroup, scores: Tensors) -> torch.Tensor:
+        device = next(iter(scores.values())).device
+        total, number = torch.zeros(group.channels, dtype=torch.float64, device=device), 0
+        for part in group.slices:
+            if part.tensor not in scores:
+                continue
+            values = scores[part.tensor].double()
+            along = (values.square() if self.aggregate == "norm" else values).movedim(part.dim, 0).flatten(1)
+            total += along.sum(dim=1)[part.index.to(device)].sum(dim=1)
+            number += part.index.shape[1] * along.shape[1]
+        total = total if self.aggregate == "sum" else total / max(1, number)
+        return (total.sqrt() if self.aggregate == "norm" else total).float().unsqueeze(1)
+
+    def spread(self, chosen: Tensors) -> Tensors:
+        """Return the masks of weights: those between kept channels."""
+        flags = {name: values.squeeze(1) for name, values in chosen.items()}
+        is_mask = all(values.dtype == torch.bool for values in flags.values())
+        made: Tensors = {}
+        for name, weight in self.evidence.weights.items():
+            kind = torch.float32 if is_mask else next(iter(flags.values())).dtype
+            mask = torch.ones([1] * weight.ndim, dtype=kind, device=weight.device)
+            for dim, parts in self._parts_of(name).items():
+                line = torch.ones(weight.shape[dim], dtype=kind, device=weight.device)
+                for group, index in parts:
+                    values = flags[group].to(line).repeat_interleave(index.shape[1])
+                    line = line.index_copy(0, index.flatten().to(line.device), values)
+                mask = mask * line.view([-1 if other == dim else 1 for other in range(weight.ndim)])
+            mask = mask.expand(weight.shape)
+            made[name] = mask.bool().contiguous() if is_mask else mask
+        return made
+
+    def _parts_of(self, name: str) -> dict[int, list[tuple[str, torch.Tensor]]]:
+        parts: dict[int, list[tuple[str, torch.Tensor]]] = {}
+        for group in self.coupling.groups:
+            for part in group.slices:
+                if part.tensor == name:
+                    parts.setdefault(part.dim, []).append((group.name, part.index))
+        return parts
+
+    def limited(self, allocate: Allocation, *, macs: bool) -> Allocation:
+        """Return an allocation of channels: the most whose weights, or multiply-adds, are within a limit."""
+        costs = self._costs(macs=macs)
+        total = sum(group.channels for group in self.coupling.groups)
+
+        def within(scores: Tensors, layers: Sequence[Layer], limit: int) -> Counts:
+            alive = sum(int((score > -math.inf).count_nonzero()) for score in scores.values())
+
+            def counts(keep: int) -> Counts:
+                return self._rounded(allocate(scores, layers, keep), scores)
+
+            keep = most_within(lambda keep: costs(counts(keep)), limit, 1, min(alive, total))
+            chosen = counts(keep)
+            if (least := costs(chosen)) > limit:
+                of = "multiply-adds" if macs else "weights"
+                raise ValueError(f"the fewest channels that every group keeps take {least} {of}, more than {limit}")
+            return chosen
+
+        return within
+
+    def _rounded(self, counts: Counts, scores: Tensors) -> Counts:
+        # At least one channel and `least` of a group; a multiple of channels where the group has more.
+        made = {}
+        for group in self.coupling.groups:
+            alive = int((scores[group.name] > -math.inf).count_nonzero())
+            width = min(part.index.shape[1] for part in group.slices)
+            step = self.multiple // math.gcd(self.multiple, width)
+            least = max(1, math.ceil(self.least * group.channels))
+            count = max(counts[group.name], least)
+            if count < alive:
+                count = max(count // step * step, min(alive, -(-least // step) * step))
+            made[group.name] = min(alive, count)
+        return made
+
+    def _costs(self, *, macs: bool) -> Callable[[Counts], int]:
+        uses = {layer.name: layer.positions if macs else 1 for layer in self.evidence.layers}
+        sizes = {group.name: group.channels for group in self.coupling.groups}
+        about = [
+            (
+                tuple(weight.shape),
+                uses[name],
+                {
+                    dim: [(group, index.shape[1]) for group, index in parts]
+                    for dim, parts in self._parts_of(name).items()
+                },
+            )
+            for name, weight in self.evidence.weights.items()
+        ]
+
+        def cost(counts: Counts) -> int:
+            total = 0
+            for shape, times, parts in about:
+                left = [*shape]
+                for dim, ways in parts.items():
+                    left[dim] -= sum((sizes[group] - counts[group]) * width for group, width in ways)
+                total += times * math.prod(left)
+            return total
+
+        return cost
+
+    def slicing(self, chosen: Tensors) -> Slicing:
+        """Return the smaller network between the kept channels."""
+        flags = {name: values.squeeze(1) for name, values in chosen.items()}
+        slicing = slicing_of(self.evidence.model, self.coupling.groups, flags)
+        return replace(slicing, scales=self._scales(slicing)) if self.rescale else slicing
+
+    def _scales(self, slicing: Slicing) -> dict[str, float]:
+        # Initializers scale a layer's weights by 1 / sqrt(inputs).
+        scales = {}
+        for layer in self.evidence.layers:
+            weight = self.evidence.weights[layer.name]
+            inputs = 0 if layer.transposed else 1
+            if weight.ndim > 1 and (kept := slicing.kept.get(layer.name, {}).get(inputs)) is not None:
+                scales[layer.name] = math.sqrt(weight.shape[inputs] / len(kept))
+        return scales
+
+    def counts(self, chosen: Tensors) -> Mapping[str, Sequence[int]]:
+        """Return the positions of the channels kept in every group."""
+        return {name: values.squeeze(1).nonzero().flatten().tolist() for name, values in chosen.items()}
+
+
+@units.register(tensors_smaller=True)
+def channel(
+    evidence: Evidence,
+    *,
+    aggregate: Annotated[
+        Aggregate,
+        "score of a channel, over all weights that compute or read it: sum, mean, or norm, the root of the mean square",
+    ] = "mean",
+    normalize: Annotated[
+        Literal["none", "layer", "group"],
+        "divide scores by their mean: layer (of weights, before they are aggregated), group (of channels), or none",
+    ] = "group",
+    least: Annotated[float, Ge(0), Lt(1), "fraction of its channels that every group keeps at least"] = 0.0,
+    multiple: Annotated[
+        int, Ge(1), "number of channels that a group keeps a multiple of, such as 8 for the vectors of a processor"
+    ] = 1,
+    rescale: Annotated[
+        bool, "scale the initial weights to the smaller number of inputs, as an initializer of the smaller network does"
+    ] = False,
+) -> Unit:
+    """Prune whole channels, with every layer that computes, reads or scales them: the network becomes smaller.
+
+    Coupled channels leave together: through residual sums, normalizations, depthwise and grouped convolutions,
+    concatenations; attention heads and the neurons of an MLP count as channels.
+
+    Args:
+        evidence: Network under full masks.
+        aggregate: Score of a channel over all weights that compute or read it: their `sum`, their `mean`, or their
+            `norm`, the root of the mean square.
+        normalize: Scores divided by their mean over a `layer`'s weights, or over a `group`'s channels; or `none`.
+        least: Fraction of its channels that every group keeps at least, in [0, 1).
+        multiple: Number of channels that a group keeps a multiple of.
+        rescale: Whether initial weights are scaled to the smaller number of inputs.
+
+    Returns:
+        The unit.
+
+    Raises:
+        ValueError: If the network cannot be recorded, or has no channels that may leave.
+
+    References:
+        Fang et al. 2023, arXiv 2301.12900 (DepGraph), for coupled channels.
+    """
+    with in_mode(evidence.model, training=False):
+        coupling = find_groups(evidence.model, resized(evidence.example(), 2))
+    coupling = replace(
+        coupling, groups=tuple(g for g in coupling.groups if any(p.tensor in evidence.weights for p in g.slices))
+    )
+    if not coupling.groups:
+        why = next(iter(coupling.whole.values()), "")
+        raise ValueError(f"it has no channels that may leave{f': {why}' if why else ''}")
+    if coupling.whole:
+        first, why = next(iter(coupling.whole.items()))
+        evidence.note(f"channels of {len(coupling.whole)} layers stay whole, such as {first}: {why}")
+    return Channels(evidence, coupling, aggregate, normalize, least, multiple, rescale)

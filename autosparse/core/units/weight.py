@@ -1,0 +1,52 @@
+"""Single weights: unstructured pruning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from autosparse.core.allocation import Allocation, by_macs
+from autosparse.core.evidence import Evidence
+from autosparse.core.graph.slicing import Slicing
+from autosparse.core.units._base import Unit, units
+from autosparse.core.weights import Layer, Tensors
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Every weight for itself."""
+
+    layers: Sequence[Layer]
+
+    def gather(self, scores: Tensors) -> Tensors:
+        """Return the scores."""
+        return scores
+
+    def spread(self, chosen: Tensors) -> Tensors:
+        """Return the masks."""
+        return chosen
+
+    def limited(self, allocate: Allocation, *, macs: bool) -> Allocation:
+        """Return the allocation, limited in multiply-adds where asked."""
+        return by_macs(allocate) if macs else allocate
+
+    def slicing(self, chosen: Tensors) -> Slicing | None:
+        """Return None: no tensor gets smaller."""
+        return None
+
+    def counts(self, chosen: Tensors) -> Mapping[str, Sequence[int]]:
+        """Return nothing: the masks show the weights."""
+        return {}
+
+
+@units.register
+def weight(evidence: Evidence) -> Unit:
+    """Prune single weights, anywhere in a layer.
+
+    Args:
+        evidence: Network under full masks.
+
+    Returns:
+        The unit.
+    """
+    return Weights(evidence.layers)
