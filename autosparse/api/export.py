@@ -129,7 +129,8 @@ def export(
     names, steps = _class_names(class_names), _preprocessing(preprocessing)
     plain = unwrap(model)
     with isolated(plain, 0), torch.device("cpu"), without_fast_path(), printing_to_stderr():
-        network, masked, notes = _masked(plain, masks)
+        given = Masks.load(masks) if isinstance(masks, str | os.PathLike) else masks
+        network, masked, notes = _masked(plain, given)
         sample = Example.of(network, example)
         subject = Subject(
             network,
@@ -139,6 +140,7 @@ def export(
             _labels(labels, sample),
             notes,
             timed,
+            given.slicing if isinstance(given, Masks) else None,
         )
         with writing(folder, "name another folder"), drafted_folder(folder) as draft:
             exported = [write(subject, one, draft / tag_of(one) if several else draft) for one in choices]
@@ -187,7 +189,9 @@ def choices_of(format: Any) -> tuple[tuple[FormatChoice, ...], bool]:
     return choices, several
 
 
-def _masked(plain: torch.nn.Module, given: GivenMasks) -> tuple[torch.nn.Module, Tensors, tuple[str, ...]]:
+def _masked(
+    plain: torch.nn.Module, given: Mapping[str, torch.Tensor] | None
+) -> tuple[torch.nn.Module, Tensors, tuple[str, ...]]:
     # A copy on the CPU with masks applied, its masks, and a note about weights that the masks change.
     if isinstance(plain, torch.jit.ScriptModule):
         raise UsageError("a scripted network has no other format", "export the network before `torch.jit.script`")
@@ -206,10 +210,10 @@ def _masked(plain: torch.nn.Module, given: GivenMasks) -> tuple[torch.nn.Module,
     weights = prunable_weights(network)
     if given is None:
         return network, {name: weight.detach() != 0 for name, weight in weights.items()}, ()
-    if not isinstance(given, Mapping | str | os.PathLike):
+    if not isinstance(given, Mapping):
         kind = type(given).__name__
         raise UsageError(f"`masks` must be a mapping of tensors, a file or None but is {kind}", "pass those of `prune`")
-    masks = Masks.load(given) if isinstance(given, str | os.PathLike) else Masks(given)
+    masks = Masks(given)
     before = {name: weight.detach().clone() for name, weight in named_parameters(network).items() if name in masks}
     masks.apply(network)
     changed = sum(int((weight[~masks[name].cpu()] != 0).sum()) for name, weight in before.items())

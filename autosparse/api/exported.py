@@ -15,6 +15,7 @@ from typing import Any
 from autosparse.api.example import Example, outputs_of
 from autosparse.api.hold import copy_of
 from autosparse.core.graph.shrink import CLOSE
+from autosparse.core.graph.slicing import Slicing
 from autosparse.core.inputs import Inputs, call, examples_in, tensors_in
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import Tensors, state_of, total_of
@@ -103,6 +104,7 @@ class Subject:
         labels: Class of each example or position, or None.
         notes: Deviations from the request.
         timed: Whether to measure latencies.
+        slicing: Smaller network that masks of whole channels leave.
         memo: Intermediate results that the formats share.
     """
 
@@ -113,6 +115,7 @@ class Subject:
     labels: torch.Tensor | None = None
     notes: tuple[str, ...] = ()
     timed: bool = True
+    slicing: Slicing | None = None
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def about(self) -> dict[str, Any]:
@@ -162,6 +165,7 @@ def write(subject: Subject, choice: Choice, folder: Path) -> Exported:
         inputs=subject.example.inputs,
         signature=subject.signature,
         about=about,
+        slicing=subject.slicing,
         memo=subject.memo,
     )
     if subject.example.fixed and "run" in choice.entry.facts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from autosparse.api.trainers import callback_for
 from autosparse.backends import fitting_threads
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.connectivity import Finding, emptied, examine
+from autosparse.core.graph.slicing import Slicing, from_named, named
 from autosparse.core.layer_kinds import Kind, declare_layers
 from autosparse.core.weights import describe_layers
 from autosparse.errors import AutosparseError, MissingRequirement, UsageError
@@ -24,6 +25,9 @@ from autosparse.lazy_torch import torch
 from autosparse.regular_file import read_regular
 from autosparse.store import dump_tensors, load_tensors
 from autosparse.store.files import drafted, sweep, write_through
+
+_STRUCTURE, _CHANNELS = "autosparse/", "channels/"
+"""Names of tensors in a file of masks that are no masks"""
 
 
 class Masks(Mapping[str, "torch.Tensor"]):
@@ -37,6 +41,8 @@ class Masks(Mapping[str, "torch.Tensor"]):
         model: Network of the masks, for `hold` and `examine`.
         unprunable: Parameter without a mask -> reason; `prune` sets it, files do not store it.
         declared: Weight of a custom layer -> axes, as `prunable` of `prune`.
+        slicing: Smaller network of masks that remove whole channels; `prune` sets it, and files store it.
+        channels: Group of coupled channels -> positions of those kept, of such masks.
 
     Raises:
         UsageError: If a mask is not a bool tensor, or there are none.
@@ -58,6 +64,8 @@ class Masks(Mapping[str, "torch.Tensor"]):
         model: torch.nn.Module | None = None,
         unprunable: Mapping[str, str] | None = None,
         declared: Mapping[str, Kind] | None = None,
+        slicing: Slicing | None = None,
+        channels: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         for name, mask in masks.items():
             if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
@@ -69,6 +77,8 @@ class Masks(Mapping[str, "torch.Tensor"]):
         self._kept = {name: int(mask.count_nonzero()) for name, mask in self._masks.items()}
         self.unprunable = dict(unprunable or {})
         self._declared = dict(declared or {})
+        self.slicing = slicing
+        self.channels = {name: tuple(positions) for name, positions in (channels or {}).items()}
         self._model = None if model is None else unwrap(model)
 
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -98,10 +108,14 @@ class Masks(Mapping[str, "torch.Tensor"]):
         # A copy made together with its model belongs to the copied model.
         model = self._model
         home = memo.get(id(model), model)
-        return Masks(self, model=home, unprunable=self.unprunable, declared=self._declared)
+        return Masks(self, model=home, **self._about())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(Masks, unprunable=self.unprunable, declared=self._declared), (self._masks,)
+        return partial(Masks, **self._about()), (self._masks,)
+
+    def _about(self) -> dict[str, Any]:
+        about = {"unprunable": self.unprunable, "declared": self._declared}
+        return {**about, "slicing": self.slicing, "channels": self.channels}
 
     @property
     def kept(self) -> int:
@@ -179,6 +193,40 @@ class Masks(Mapping[str, "torch.Tensor"]):
             for name, weight in weights.items():
                 weight.masked_fill_(~self[name].to(weight.device), 0)
         self._model = unwrap(model)
+
+    def shrink(self, model: torch.nn.Module | None = None) -> torch.nn.Module:
+        """Return the smaller network that masks of whole channels leave, a copy with the weights of its channels.
+
+        Train it as any network, with a new optimizer: it learns as the masked network does, faster.
+
+        Args:
+            model: Network to shrink, by default the one that the masks were made for.
+
+        Returns:
+            A copy whose layers lack the removed channels, in the mode of the network.
+
+        Raises:
+            UsageError: If the masks remove single weights, have no model, or do not fit it.
+
+        Examples:
+            >>> from autosparse import prune
+            >>> model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4))
+            >>> masks = prune(model, [(torch.rand(2, 8), None)], 0.75, method="magnitude", unit="channel")
+            >>> masks.shrink()
+            Sequential(
+              (0): Linear(in_features=8, out_features=8, bias=True)
+              (1): ReLU()
+              (2): Linear(in_features=8, out_features=4, bias=True)
+            )
+        """
+        if self.slicing is None:
+            raise UsageError(
+                "these masks remove single weights, which make no layer smaller",
+                '`prune(..., unit="channel")` removes whole channels',
+            )
+        home = self._home(model)
+        self._weights_of(home)  # raises for another network
+        return self.slicing.start(home)
 
     def hold(self, *optimizers: torch.optim.Optimizer, model: torch.nn.Module | None = None) -> Hold:
         """Zero the pruned weights and their gradients now and for as long as the hold is in force.
@@ -259,7 +307,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         sweep(target.parent, target.name)
         try:
             with drafted(target) as draft:
-                write_through(draft, dump_tensors(self._masks))
+                write_through(draft, dump_tensors({**self._masks, **self._structure()}))
         except OSError as error:
             raise MissingRequirement(
                 f"{target} cannot be written: {error.strerror or error}", "name a file in a folder that exists"
@@ -286,9 +334,22 @@ class Masks(Mapping[str, "torch.Tensor"]):
         except ValueError as error:
             raise UsageError(f"{source} is damaged or not a file of masks: {error}", "save the masks again") from error
         try:
-            return cls(tensors)
-        except AutosparseError as error:
-            raise UsageError(f"{source} is not a file of masks: {error.message}", "`Masks.save` writes one") from None
+            masks = {name: tensor for name, tensor in tensors.items() if not name.startswith(_STRUCTURE)}
+            parts = {name.removeprefix(_STRUCTURE): tensors[name] for name in tensors if name not in masks}
+            channels = {
+                name.removeprefix(_CHANNELS): parts.pop(name) for name in [*parts] if name.startswith(_CHANNELS)
+            }
+            kept = {name: tuple(tensor.tolist()) for name, tensor in channels.items()}
+            return cls(masks, slicing=from_named(parts) if parts else None, channels=kept)
+        except (AutosparseError, ValueError) as error:
+            raise UsageError(f"{source} is not a file of masks: {error}", "`Masks.save` writes one") from None
+
+    def _structure(self) -> dict[str, torch.Tensor]:
+        # The channels of masks, as tensors of a file.
+        if self.slicing is None:
+            return {}
+        channels = {f"{_CHANNELS}{name}": torch.tensor(kept) for name, kept in self.channels.items()}
+        return {f"{_STRUCTURE}{name}": part for name, part in {**channels, **named(self.slicing)}.items()}
 
     def _home(self, model: torch.nn.Module | None) -> torch.nn.Module:
         home = unwrap(model) if model is not None else self._model
@@ -414,6 +475,7 @@ def evidence_of(
     masks: Mapping[str, torch.Tensor],
     *,
     seed: int = 0,
+    positions: bool = False,
     **others: Any,
 ) -> Evidence:
     """Return the evidence about a masked network, the input of criteria.
@@ -423,6 +485,7 @@ def evidence_of(
         examples: Source of batches, on the device of the network.
         masks: Weight -> bool tensor of its shape; weights without a mask stay dense.
         seed: Seed of the evidence's generator.
+        positions: Whether to count how often each weight is used, in one forward pass.
         **others: Further fields of `Evidence`, such as `objective` or `scorer`.
 
     Returns:
@@ -436,6 +499,6 @@ def evidence_of(
         {'weight': tensor([[ True, False]])}
     """
     generator = torch.Generator("cpu").manual_seed(seed)
-    layers = describe_layers(model)
+    layers = describe_layers(model, examples.example() if positions else None)
     dense = Evidence.dense(model, layers, examples.draw, generator, examples.example, stream=examples.stream, **others)
     return replace(dense, masks={name: masks.get(name, mask).to(mask.device) for name, mask in dense.masks.items()})

@@ -15,6 +15,7 @@ from autosparse.api.caller import warn
 from autosparse.api.hold import copy_of, named_parameters, unwrap
 from autosparse.api.masks import Masks, evidence_of
 from autosparse.backends import fitting_threads
+from autosparse.core.allocation import macs as macs_of
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, mean_cross_entropy
 from autosparse.core.layer_kinds import Kind, declare_layers, declared_of
@@ -68,8 +69,13 @@ def prune(
     scorer: str | Path | None = None,
     prunable: Mapping[str, Kind] | None = None,
     exclude: Sequence[str] = (),
+    unit: str | Mapping[str, Any] | None = None,
+    macs: float | None = None,
 ) -> Masks:
     """Return masks that keep exactly `round((1 - sparsity) * total)` of the model's prunable weights.
+
+    With `unit="channel"` whole coupled groups of channels leave, the most that fit: at most that many weights, or at
+    most the share `macs` of the multiply-adds. `Masks.shrink` then makes the smaller network, before any training.
 
     The model stays unchanged; `Masks.apply` and `Masks.hold` zero weights. Scoring uses a copy on the model's device,
     in float32 if the model has lower precision (on Apple's GPUs, which lack float64, on the CPU). An AutosparseWarning
@@ -99,6 +105,9 @@ def prune(
         prunable: Weights of custom layers to prune, name or pattern -> axes: `linear` [outputs, inputs], `transposed`
             [inputs, outputs] or `embedding` [rows, features], as in `{"*.c_attn.weight": "transposed"}`.
         exclude: Weights to leave dense, by name or pattern, such as `["head"]`.
+        unit: Part of the network that is pruned as a whole, `weight` or `channel`, or a mapping with options as in a
+            spec, such as `{"name": "channel", "multiple": 8}`. Overrides the unit of `method`.
+        macs: Budget in place of `sparsity`: share of the dense network's multiply-adds to keep, in (0, 1].
 
     Returns:
         Masks of the prunable weights, in model order, each on the device of its weight.
@@ -128,47 +137,76 @@ def prune(
     if isinstance(batches, int | float):
         hint = "such as a DataLoader; how much to remove is `sparsity=0.95`"
         raise UsageError(f"`batches` must be batches of `(x, y)` but is {batches}", hint)
-    if sparsity is None:
-        raise UsageError("`prune` needs a sparsity", "such as `sparsity=0.95`")
-    request = _request(method, sparsity, seed)
+    if (sparsity is None) == (macs is None):
+        raise UsageError("`prune` needs a sparsity, or else `macs`", "such as `sparsity=0.95` or `macs=0.3`")
+    if macs is not None and not 0 < macs <= 1:
+        raise UsageError(f"`macs` must be above 0 and at most 1 but is {macs:g}", "0.3 keeps 30 % of the multiply-adds")
+    request = _request(_with_unit(method, unit), sparsity or 0.0, seed)
     plain = unwrap(model)
     scorer = DEFAULT if scorer is None else scorer
     about = read_scorer(scorer) if request.method.needs_scorer else None
     if about is not None:
         request = request.model_copy(update={"method": filled(request.method, selection_of(about))})
     with isolated(plain, request.seed):
-        evidence = _gather(plain, batches, loss, request, scorer, prunable, exclude)
+        evidence = _gather(plain, batches, loss, request, scorer, prunable, exclude, positions=macs is not None)
         if sentence := left_out(evidence.model):
             evidence.note(sentence)
-        total = total_of(evidence.weights)
-        keep = keep_count(total, request.sparsity)
-        if keep < len(evidence.layers):
+        total, keep = _amounts(evidence, request.sparsity, macs)
+        if macs is None and keep < len(evidence.layers):
             raise UsageError(
                 f"sparsity {request.sparsity:g} leaves {keep} of {total} weights for {len(evidence.layers)} layers",
                 f"at most {1 - len(evidence.layers) / total:.6g} leaves one in each",
             )
         try:
+            made = _function(request.method.unit)(evidence)
             pruning = Pruning(
                 evidence,
                 total,
                 keep,
                 score=with_signal(_function(request.method.criterion)),
-                allocate=_function(request.method.allocation),
+                allocate=made.limited(_function(request.method.allocation), macs=macs is not None),
                 select=_function(request.method.selection),
                 recipe=_RECIPE,
                 blind=request.method.selection.entry.facts.get("blind", False),
+                unit=made if request.method.prunes_channels else None,
             )
-            masks = _function(request.method.schedule)(pruning)
-            costs = {layer.name: 1 for layer in evidence.layers}
+            chosen = _function(request.method.schedule)(pruning)
+            masks, slicing = pruning.spread(chosen), made.slicing(chosen)
+            costs = {layer.name: 1 if macs is None else layer.positions for layer in evidence.layers}
             masks = _function(request.method.repair)(evidence, masks, pruning.score, costs)
         except ValueError as error:
             name = request.method.criterion.name
-            message = f"criterion `{name}` at sparsity {request.sparsity:g}: {error}"
+            where = f"sparsity {request.sparsity:g}" if macs is None else f"{macs:.0%} of the multiply-adds"
+            message = f"criterion `{name}` at {where}: {error}"
             raise AutosparseError(message, getattr(error, "hint", None)) from error
     weights = named_parameters(plain)
     placed = {name: mask.to(weights[name].device) for name, mask in masks.items()}
     declared = declared_of(evidence.model).kinds
-    return Masks(placed, model=plain, unprunable=unprunable(evidence.model), declared=declared)
+    channels = made.counts(chosen)
+    return Masks(
+        placed,
+        model=plain,
+        unprunable=unprunable(evidence.model),
+        declared=declared,
+        slicing=slicing,
+        channels=channels,
+    )
+
+
+def _with_unit(method: str | Mapping[str, Any], unit: str | Mapping[str, Any] | None) -> str | Mapping[str, Any]:
+    if unit is None:
+        return method
+    changed = {"preset": method} if isinstance(method, str) else {**method}
+    return {**changed, "name": "own", "unit": unit}
+
+
+def _amounts(evidence: Evidence, sparsity: float, macs: float | None) -> tuple[int, int]:
+    # Weights or multiply-adds, in total and to keep.
+    if macs is None:
+        total = total_of(evidence.weights)
+        return total, keep_count(total, sparsity)
+    total = macs_of(evidence.layers)
+    return total, round(macs * total)
 
 
 def score(
@@ -252,6 +290,8 @@ def _gather(
     scorer: str | Path,
     prunable: Mapping[str, Kind] | None,
     exclude: Sequence[str],
+    *,
+    positions: bool = False,
 ) -> Evidence:
     prunable_weights(plain)  # raises for uninitialized lazy layers, which cannot be copied either
     device = _device(plain)
@@ -269,6 +309,7 @@ def _gather(
         Examples(batches, device, Signature(model), seed=request.seed),
         {},
         seed=request.seed,
+        positions=positions,
         objective=loss or mean_cross_entropy,
         note=cache(warn),  # each warning once
         scorer=make_scorer(read_scorer(scorer), read_state(scorer), _RECIPE, device) if needed else None,

@@ -82,3 +82,13 @@ CONTROLS: dict[str, tuple[str, Method]] = {
     ),
 }
 """Controls that a method must beat to have learned more than quotas: control -> (help, replaced choices)."""
+
+_RANDOM = {"criterion": "random", "allocation": "uniform", "selection": "top", "schedule": "one_shot"}
+SMALLER: dict[str, tuple[str, Method]] = {
+    "width": (
+        "the network at a smaller width: the same share of every group of channels, initialized for that width",
+        {**_RANDOM, "unit": {"rescale": True}},
+    ),
+    "random": ("random channels, the same share of every group", _RANDOM),
+}
+"""Controls of a method that prunes whole channels, which a smaller network needs no method for."""

@@ -40,8 +40,8 @@ class Pruning:
     """The inputs of a schedule: a network under full masks, the amount to keep, and the other choices.
 
     `total` and `keep` are in the currency of `allocate`, weights or multiply-adds. Scores, counts and masks are those
-    of `unit`, single weights or parts of the network that leave it as wholes. `recipe` trains the network in schedules that train. With `blind` the selection ignores scores: learning them for
-    fixed quotas would be wasted.
+    of `unit`, single weights or parts of the network that leave it as wholes. `recipe` trains the network in schedules
+    that train. With `blind` the selection ignores scores: learning them for fixed quotas would be wasted.
     """
 
     evidence: Evidence
@@ -314,7 +314,8 @@ def search(
 
     scores = learn_scores(
         evidence, start, counts, recipe, steps=steps, every=1 if quotas == "fixed" else _EVERY, score_lr=score_lr,
-        parts=parts, relaxation=relaxation, sharpness=sharpness, train_weights=train_weights, observe=pruning.observe, unit=pruning.unit,
+        parts=parts, relaxation=relaxation, sharpness=sharpness, train_weights=train_weights, observe=pruning.observe,
+        unit=pruning.unit,
     )  # fmt: skip
     return pruning.fill(scores, pruning.allocate(scores, layers, keep) if quotas == "free" else fixed, evidence)
 

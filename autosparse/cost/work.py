@@ -15,6 +15,7 @@ from autosparse.steps import operations
 from autosparse.steps.data import DataResult
 from autosparse.steps.init import InitResult
 from autosparse.steps.irp import RoundResult
+from autosparse.steps.mask import makes_smaller
 from autosparse.steps.workload import Counted, Facts, Workload, kind_of, training_workload
 from autosparse.store import digest
 
@@ -51,7 +52,8 @@ def count_work(plan: Plan) -> dict[str, Work]:
         network = plan.steps[start].network.facts
         representative.setdefault(network.identity, start)
         kernels = _kernels_of(plan, step, network.total)
-        facts = Facts(tuple(step.inputs), network, source, groups, updates, warm_up, kernels, *macs)
+        share = _share_of(plan, step, network.macs)
+        facts = Facts(tuple(step.inputs), network, source, groups, updates, warm_up, kernels, *macs, share)
         load = operations[step.operation].facts["cost"](step.options, facts)
         kind = kind_of(step.operation, step.version, facts, load)
         works[name] = Work(kind, representative[network.identity] if load.runs_network else None, load)
@@ -106,6 +108,17 @@ def _leaves_few(plan: Plan, step: Step, total: int) -> bool:
         return mask is not None and 1 - mask.options.get("sparsity", 0.0) <= FEW
     left = keep_after(total, about["per_round"], about["number"] - 1, about["per_round_of"])
     return left <= FEW * total
+
+
+def _share_of(plan: Plan, step: Step, macs: int) -> float:
+    # The share of the dense network's multiply-adds in the network of a step, which lacks whole channels.
+    mask = plan.steps.get(step.inputs.get("mask", ""))
+    while mask is not None and "method" not in mask.options:  # a shuffled mask
+        mask = plan.steps.get(mask.inputs.get("mask", ""))
+    if mask is None or not makes_smaller(mask.options["method"]):
+        return 1.0
+    budget = mask.options.get("budget") or {}
+    return min(1.0, budget["macs"] / max(1, macs)) if "macs" in budget else 1 - float(mask.options["sparsity"])
 
 
 def _with_compiler(works: dict[str, Work]) -> dict[str, Work]:

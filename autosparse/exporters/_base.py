@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from autosparse.core.graph.slicing import Slicing
 from autosparse.core.inputs import Inputs, resized
 from autosparse.exporters.signature import Signature
 from autosparse.lazy_torch import torch
@@ -37,6 +38,7 @@ class Model:
         config: Fields of the hub's `config.json` by which the network's library builds it.
         about: Content of a card: pruning, training, measurements, and the results of other seeds and controls.
         inputs: Inputs of a network that takes anything else than images of `shape`.
+        slicing: Smaller network that masks of whole channels leave.
         memo: Intermediate results that the formats of one network share.
     """
 
@@ -49,6 +51,7 @@ class Model:
     config: Mapping[str, Any] = field(default_factory=dict)
     about: Mapping[str, Any] = field(default_factory=dict)
     inputs: "Inputs | None" = None
+    slicing: "Slicing | None" = None
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def example(self, examples: int) -> Inputs:

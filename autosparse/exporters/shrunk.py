@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from autosparse.borders import border, optional, refusal
 from autosparse.core.graph.shrink import resize
 from autosparse.core.graph.shrink import shrink as without_dead
+from autosparse.core.graph.slicing import Slicing, from_named, named, sliced
 from autosparse.core.inputs import Inputs, arguments, call, map_tensors, plain, tensors_in
 from autosparse.core.weights import load_state, state_of
 from autosparse.exporters._base import Function, Model, Runtime, exporters
@@ -23,6 +24,7 @@ from autosparse.packaged import template
 from autosparse.store import dump_tensors, load_tensors
 from autosparse.text import size
 
+SLICES = "model.slices.safetensors"
 STATE, ONNX, PT2, PREDICT = "model.shrunk.safetensors", "model.onnx", "model.pt2", "predict.py"
 SIGNATURE = "signature.json"
 _LARGEST_ONNX = 2**31 - 2**20  # bytes of a protobuf, without the graph
@@ -35,29 +37,64 @@ def smaller(model: Model, *, shrink: bool = True) -> torch.nn.Module:
     network = load_state(model.network(), model.state).cpu().eval()
     if not shrink:
         return network
+    network = without_channels(network, model.slicing)
     if "smaller" not in model.memo:
-        model.memo["smaller"] = without_dead(network, model.example(2))
+        model.memo["smaller"] = _smallest(network, model)
     return resize(network, model.memo["smaller"])
+
+
+def _smallest(network: torch.nn.Module, model: Model) -> Mapping[str, torch.Tensor]:
+    try:
+        return without_dead(network, model.example(2))
+    except ValueError:
+        if model.slicing is None:
+            raise
+        return state_of(network)  # without channels already
 
 
 def read(files: Mapping[str, bytes]) -> Model:
     """Return the tensors that `shrunk` wrote. Raises ValueError for bytes that are none."""
     state = load_tensors(files[STATE])
-    return Model(state, {name: t != 0 for name, t in state.items() if name.endswith("weight") and t.ndim > 1})
+    masks = {name: t != 0 for name, t in state.items() if name.endswith("weight") and t.ndim > 1}
+    return Model(state, masks, slicing=slicing_in(files))
+
+
+def slicing_in(files: Mapping[str, bytes]) -> Slicing | None:
+    """Return the channels that a method kept, if a model's files have them. Raises ValueError for damaged ones."""
+    return from_named(load_tensors(files[SLICES])) if SLICES in files else None
+
+
+def slices_of(model: Model) -> dict[str, bytes]:
+    """Return the file of the channels that a method kept, if it prunes whole channels."""
+    return {} if model.slicing is None else {SLICES: dump_tensors(named(model.slicing))}
 
 
 def fit(model: Model, network: torch.nn.Module) -> torch.nn.Module:
     """Return a copy of the pruned network with smaller layers. Raises ValueError for tensors of another network."""
-    return resize(network, model.state)
+    return resize(without_channels(network, model.slicing), model.state)
 
 
-@exporters.register(read=read, fit=fit, files=(STATE,), exact=False, builds=10, gain="too few channels are dead")
+def without_channels(network: torch.nn.Module, slicing: Slicing | None) -> torch.nn.Module:
+    """Return the network between the channels that a method kept, or the network itself."""
+    return network if slicing is None else sliced(network, slicing)
+
+
+@exporters.register(
+    read=read,
+    fit=fit,
+    files=(STATE,),
+    optional=(SLICES,),
+    exact=False,
+    builds=10,
+    gain="too few channels are dead",
+)
 def shrunk(model: Model) -> dict[str, bytes]:
     """`model.shrunk.safetensors`: the state of a smaller ordinary network, without dead channels.
 
     `autosparse.load` shrinks the layers and loads the state. It removes all channels that the masks left dead.
+    `model.slices.safetensors` has the channels that a method kept, if it prunes whole channels.
     """
-    return {STATE: dump_tensors(state_of(smaller(model)))}
+    return {STATE: dump_tensors(state_of(smaller(model))), **slices_of(model)}
 
 
 def run_onnx(files: Mapping[str, bytes]) -> Function:

@@ -14,7 +14,7 @@ from autosparse.core.torch_compat.memory_layout import takes_channels_last
 from autosparse.core.weights import state_of
 from autosparse.exporters import compact
 from autosparse.exporters._base import BATCHES, Model, Runtime, exporters
-from autosparse.exporters.shrunk import Shrink, smaller
+from autosparse.exporters.shrunk import SLICES, Shrink, slices_of, slicing_in, smaller, without_channels
 from autosparse.lazy_torch import torch
 from autosparse.store import canonical, dump_tensors
 
@@ -27,12 +27,13 @@ def read(files: Mapping[str, bytes]) -> Model:
     choices = json.loads(files[WAYS]) if WAYS in files else {}
     if not isinstance(choices, dict) or not all(map(_is_choice, choices.values())):
         raise ValueError(f"{WAYS} does not say how layers are computed")
-    return replace(model, choices=choices)
+    return replace(model, choices=choices, slicing=slicing_in(files))
 
 
 def fit(model: Model, network: torch.nn.Module) -> torch.nn.Module:
     """Return a copy of the pruned network with smaller layers and the chosen kernels, for inference."""
-    return apply_ways(resize(like_fused(network, model.state), model.state), model.choices)
+    network = like_fused(without_channels(network, model.slicing), model.state)
+    return apply_ways(resize(network, model.state), model.choices)
 
 
 def dense(model: Model) -> dict[str, bytes]:
@@ -45,6 +46,7 @@ def dense(model: Model) -> dict[str, bytes]:
     read=read,
     fit=fit,
     files=(FILE, WAYS),
+    optional=(SLICES,),
     exact=False,
     runtime=Runtime("sparse kernels", dense),
     gain="dense kernels are faster here",
@@ -66,7 +68,7 @@ def sparse(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     state = {name: tensor.contiguous() for name, tensor in state_of(network).items()}
     masks = {name: tensor != 0 for name, tensor in state.items() if name in model.masks}
     (data,) = compact.compact(Model(state, masks)).values()
-    return {FILE: data, WAYS: canonical(choices).encode()}
+    return {FILE: data, WAYS: canonical(choices).encode(), **(slices_of(model) if shrink else {})}
 
 
 def _laid(tensor: torch.Tensor, layout: torch.memory_format) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
+from autosparse.core.presets import SMALLER
 from autosparse.core.sanity import is_shuffled_by_selection, left_out
 from autosparse.planning.builder import Builder, keyed_recipe
 from autosparse.planning.model import Cell, Check, PlannedBudget, strictest
@@ -66,8 +67,11 @@ def controls_of(spec: Spec) -> Iterator[tuple[str, Method | None]]:
     """
     method, choices = spec.method, spec.method.choices()
     once = is_shuffled_by_selection(choices)
-    for name in spec.controls:
-        if name == "shuffle" and not left_out("shuffle", choices):
+    for name in spec.ablations:
+        if name in SMALLER:
+            if (control := method.control(name)).choices() != choices:
+                yield f"{method.name}.{name}", control
+        elif name == "shuffle" and not left_out("shuffle", choices):
             yield f"{method.name}.{name}", method.control(name) if once else None
         elif name != "shuffle" and once and not method.criterion.entry.facts.get("shuffled"):
             yield f"{method.name}.{name}", method.control(name)

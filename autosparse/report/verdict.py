@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
+from autosparse.core.presets import SMALLER
 from autosparse.report.cells import TRAINED, USELESS
 from autosparse.report.schema import Verdict
 from autosparse.report.significance import Accuracies, Difference, difference, signed
@@ -158,7 +159,8 @@ def judge_results(
 ) -> list[Verdict]:
     """Return a verdict for every budget with results of a method; `results` and `controls` are those of a report.
 
-    Baselines are all other methods except `oracles`, which trained the very network before, and `learned` ones. Methods
+    Baselines are all other methods except `oracles`, which trained the very network before, and `learned` ones, and of
+    whole channels the controls of a smaller network. Methods
     and controls without a result at a seed of the method are skipped. `seeds` is the number of seeds in the spec.
     """
     cells, shuffled = _networks(results), _networks(controls)
@@ -172,6 +174,8 @@ def judge_results(
             if at == budget and other not in (method, "dense") and cell.test.keys() & subject.test.keys()
         }
         shuffle = shuffled.get((f"{method}.shuffle", budget))
+        smaller = {name: shuffled.get((f"{method}.{name}", budget)) for name in SMALLER}
+        others |= {name: cell for name, cell in smaller.items() if cell and cell.test.keys() & subject.test.keys()}
         verdicts.append(
             judge_method(
                 budget,

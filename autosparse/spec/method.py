@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from autosparse.core.presets import CONTROLS, PRESETS
+from autosparse.core.presets import CONTROLS, PRESETS, SMALLER
 from autosparse.core.schedule import schedules
 from autosparse.registry import suggestion
 from autosparse.spec.choices import (
@@ -237,7 +237,10 @@ class Method(Section):
 
     def control(self, name: str) -> Method:
         """Return this method with the choices that one control replaces."""
-        return Method.model_validate({**self.model_dump(), **CONTROLS[name][1], "name": f"{self.name}.{name}"})
+        replaced = dict({**CONTROLS, **SMALLER}[name][1])
+        if "unit" in replaced:
+            replaced["unit"] = {**self.unit.model_dump(), **replaced["unit"]}
+        return Method.model_validate({**self.model_dump(), **replaced, "name": f"{self.name}.{name}"})
 
 
 def _method_name(value: str) -> str:

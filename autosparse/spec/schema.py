@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from pydantic_core import PydanticCustomError
 
 from autosparse.borders import expand
+from autosparse.core.presets import CONTROLS
 from autosparse.errors import UsageError
 from autosparse.spec.budget import Budget
 from autosparse.spec.choices import (
@@ -108,10 +109,13 @@ class Spec(Section):
         ("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True
     )
     controls: Annotated[
-        tuple[Annotated[Literal["shuffle", "layer_mean"], WrapValidator(go_on)], ...],
+        tuple[Annotated[Literal["shuffle", "layer_mean", "width", "random"], WrapValidator(go_on)], ...],
         Different(),
-        about("ablations of `method` that keep only its layer quotas or layer means"),
-    ] = ("shuffle", "layer_mean")
+        about(
+            "ablations of `method` that keep only its layer quotas or layer means; of whole channels, also the network "
+            "at a smaller width and random channels"
+        ),
+    ] = ("shuffle", "layer_mean", "width", "random")
     sanity: Annotated[
         Sanity | None,
         BeforeValidator(if_true, json_schema_input_type=Sanity | bool | None),
@@ -152,9 +156,14 @@ class Spec(Section):
     def _has_sanity(self) -> bool:
         return self.__dict__.get("sanity") is not None
 
+    @property
+    def ablations(self) -> tuple[str, ...]:
+        """The controls that apply to the method's unit."""
+        return tuple(name for name in self.controls if name in CONTROLS or self.method.prunes_channels)
+
     def _names_differ(self) -> Iterator[PydanticCustomError]:
         shuffled = self.method.criterion.entry.facts.get("shuffled")
-        seen = {} if shuffled else {f"{self.method.name}.{name}": self.method.control(name) for name in self.controls}
+        seen = {} if shuffled else {f"{self.method.name}.{name}": self.method.control(name) for name in self.ablations}
         seen.setdefault(self.method.name, self.method)
         for index, method in enumerate(self.compare):
             if isinstance(method, Method) and seen.setdefault(method.name, method) != method:

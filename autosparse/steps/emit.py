@@ -30,7 +30,7 @@ from autosparse.steps._base import Context, Percent, Positive, Real, StepResult,
 from autosparse.steps.context import build_network, images_of, masks_of
 from autosparse.steps.data import DataResult
 from autosparse.steps.init import InitResult, find_model
-from autosparse.steps.mask import read_masks
+from autosparse.steps.mask import ChannelMaskResult, read_masks
 from autosparse.steps.train import EvaluateResult, TrainResult
 from autosparse.steps.verify_export import outputs_of, reload, running
 from autosparse.steps.workload import Facts, Workload
@@ -245,9 +245,10 @@ class _Trained:
         context = self.context
         state = TrainResult.read(context.inputs["train"]).state
         weights = prunable_weights(build_network(context))
-        masks = masks_of(weights, read_masks(context.inputs["mask"]))
-        shape = InitResult.read(context.inputs["init"]).shape
-        return Model(state, masks, lambda: build_network(context), shape)
+        result = read_masks(context.inputs["mask"])
+        masks, shape = masks_of(weights, result), InitResult.read(context.inputs["init"]).shape
+        slicing = result.slices if isinstance(result, ChannelMaskResult) else None
+        return Model(state, masks, lambda: build_network(context), shape, slicing=slicing)
 
     @cached_property
     def expected(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,7 +12,7 @@ from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.connectivity import Anatomy, Finding, dissect
 from autosparse.core.graph.repair import repairs
-from autosparse.core.graph.slicing import Slicing
+from autosparse.core.graph.slicing import Slicing, from_named, named
 from autosparse.core.images import Images
 from autosparse.core.irp import survival_order
 from autosparse.core.sanity import shuffle as permute
@@ -90,36 +90,15 @@ class MaskResult(MaskedResult):
 
 @dataclass(frozen=True)
 class ChannelMaskResult(MaskResult):
-    """Masks that remove whole channels, with the smaller network that they leave.
-
-    `slices.safetensors` has the positions that stay, int64, by the name of the tensor and the dimension.
-    """
+    """Masks that remove whole channels, with the smaller network that they leave."""
 
     groups: dict[str, list[Count]] = field(default_factory=dict)
     """group of coupled channels -> positions of those kept"""
-    sizes: dict[str, Count] = field(default_factory=dict)
-    """attribute of a module -> its value in the smaller network"""
-    scales: dict[str, Real] = field(default_factory=dict)
-    """weight -> factor of its initial values"""
 
     @Content
-    def slices(self) -> Tensors:
-        """Positions that stay, by `NAME.DIMENSION`."""
-        tensors = self.artifact.tensors("slices")
-        for name, index in tensors.items():
-            ordered = index.dtype == torch.int64 and index.ndim == 1 and bool((index.diff() > 0).all())
-            is_named = name.rpartition(".")[2].isdigit()
-            self.require(is_named and ordered and len(index) > 0, f"slices.safetensors: `{name}` is no slice")
-        return tensors
-
-    @property
-    def slicing(self) -> Slicing:
+    def slices(self) -> Slicing:
         """The smaller network."""
-        kept: dict[str, dict[int, torch.Tensor]] = {}
-        for key, index in self.slices.items():
-            name, _, dim = key.rpartition(".")
-            kept.setdefault(name, {})[int(dim)] = index
-        return Slicing(kept, self.sizes, self.scales)
+        return from_named(self.artifact.tensors("slices"))
 
 
 def read_masks(artifact: Artifact) -> MaskResult:
@@ -133,10 +112,8 @@ def write_masks(context: Context, evidence: Evidence, made: Made) -> None:
     if made.slicing is None:
         MaskResult.of(made.masks, anatomy, context.notes).write(context.output, masks=made.masks)
         return
-    slices = {f"{name}.{dim}": index for name, parts in made.slicing.kept.items() for dim, index in parts.items()}
-    about = {"groups": made.groups, "sizes": dict(made.slicing.sizes), "scales": dict(made.slicing.scales)}
-    result = ChannelMaskResult.of(made.masks, anatomy, context.notes, **about)
-    result.write(context.output, masks=made.masks, slices=slices)
+    result = ChannelMaskResult.of(made.masks, anatomy, context.notes, groups=made.groups)
+    result.write(context.output, masks=made.masks, slices=named(made.slicing))
 
 
 def mask_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
@@ -350,6 +327,11 @@ def shuffled(context: Context, evidence: Evidence, result: MaskResult, random: t
     }
     chosen = permute(chosen, random)
     return Made(unit.spread(chosen), unit.counts(chosen), unit.slicing(chosen))
+
+
+def makes_smaller(method: Mapping[str, Any]) -> bool:
+    """Return whether a method's masks leave a smaller network, by its keyed choices."""
+    return bool(units[method.get("unit", _SINGLE)["name"]].facts.get("tensors_smaller"))
 
 
 def takes_training(method: Mapping[str, Any], warm_up: int) -> bool:

@@ -99,7 +99,7 @@ def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
     images, weights = images_of(context, "train"), prunable_weights(model)
     result = read_masks(context.inputs["mask"]) if "mask" in context.inputs else None
     masks = None if result is None else on_device(context, masks_of(weights, result))
-    network, slicing = model, result.slicing if isinstance(result, ChannelMaskResult) else None
+    network, slicing = model, result.slices if isinstance(result, ChannelMaskResult) else None
     if slicing is not None:
         _zero_removed(model, masks or {})
         network, masks = slicing.start(model), None
@@ -129,8 +129,8 @@ def evaluate_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     images = facts.source.validation_images + facts.source.test_images
     data = images * facts.image_bytes
     return Workload(
-        {"images": images, "precision": options["precision"]},
-        {"step": 1, "build": 1, "forward": images, "bytes": data + facts.state_bytes},
+        {"images": images, "precision": options["precision"], **facts.smaller},
+        {"step": 1, "build": 1, "forward": images * facts.share, "bytes": data + facts.state_bytes},
         (
             {"data": 3 * data, "bytes": 2 * facts.state_bytes},
             {"data": data, "bytes": 2 * facts.state_bytes, "forward": min(images, EVALUATION_BATCH)},
@@ -154,7 +154,7 @@ def evaluate(context: Context, *, precision: str) -> None:
     layers = describe_layers(model, torch.zeros((1, *splits["test"].input_shape), device=context.device))
     batch = context.placement.evaluation_batch
     mask = read_masks(context.inputs["mask"]) if "mask" in context.inputs else None
-    network = sliced(model, mask.slicing) if isinstance(mask, ChannelMaskResult) else model
+    network = sliced(model, mask.slices) if isinstance(mask, ChannelMaskResult) else model
     reached = {name: accuracy(network, images, precision, batch=batch) for name, images in splits.items()}
     dense = {layer.name: layer.size for layer in layers}
     kept, known = (dense, {"effective": dense}) if mask is None else (mask.kept, mask.by_layer)

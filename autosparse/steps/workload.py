@@ -123,6 +123,13 @@ class Facts:
     """multiply-adds of the plan's scorer for the score of one weight"""
     learned: int = 0
     """multiply-adds of learning the plan's scorer once"""
+    share: float = 1.0
+    """share of the dense network's multiply-adds in the network that the step trains or evaluates"""
+
+    @property
+    def smaller(self) -> dict[str, float]:
+        """The share in a kind of work, of a network without some of its channels."""
+        return {"share": round(self.share, 3)} if self.share < 1 else {}
 
     def count(self, role: str) -> int:
         """Return the number of inputs of a role, such as `label` for `label.100` and `label.101`."""
@@ -138,7 +145,7 @@ class Facts:
         """Count `steps` training steps of a recipe, after the first `begin` ones."""
         batch, whole = recipe["batch"], self.source.train_images
         images = images_in(begin + steps, batch, whole) - images_in(begin, batch, whole)
-        return Counted(steps, images, GRADIENT * images * self.network.macs)
+        return Counted(steps, images, round(GRADIENT * images * self.network.macs * self.share))
 
     def differentiated(self, images: int, gradients: float = 1, hessian_products: float = 0) -> Counted:
         """Count gradients and Hessian products of the loss over `images`."""
@@ -147,7 +154,7 @@ class Facts:
 
     def evaluated(self, images: int) -> Counted:
         """Count a forward pass of `images`."""
-        return Counted(0, images, images * self.network.macs)
+        return Counted(0, images, round(images * self.network.macs * self.share))
 
     def passes_of_ones(self, number: int) -> Counted:
         """Count SynFlow passes: the gradient of a single input of ones."""
@@ -216,10 +223,11 @@ def training_workload(options: Mapping[str, Any], facts: Facts) -> Workload:
     about = {name: value for name, value in recipe.items() if name not in ("epochs", "lr", "weight_decay", "momentum")}
     about |= {name: options[name] for name in ("rewind_to",) if name in options}
     about |= {"kernels": facts.kernels} if "kernels" in recipe else {}
+    about |= facts.smaller
     about |= {"images": images} if facts.kernels == "compiled" else {}  # compiling takes as long for few as for many
     return Workload(
         {"shape": list(facts.source.shape), **about},
-        {"step": 1, "build": 1, **facts.training_units(images), "bytes": data + 2 * facts.state_bytes},
+        {"step": 1, "build": 1, **facts.training_units(images * facts.share), "bytes": data + 2 * facts.state_bytes},
         (
             {"data": facts.with_border(recipe["crop"]), "bytes": parameters, "train": batch},
             {"data": 3 * data, "bytes": 2 * facts.state_bytes},

@@ -56,6 +56,35 @@ class Slicing:
         return state
 
 
+def named(slicing: Slicing) -> Tensors:
+    """Return a slicing as tensors by name, for a file: `slices/NAME.DIMENSION`, `sizes/NAME`, `scales/NAME`."""
+    slices = {f"slices/{name}.{dim}": index for name, parts in slicing.kept.items() for dim, index in parts.items()}
+    sizes = {f"sizes/{name}": torch.tensor(value) for name, value in slicing.sizes.items()}
+    scales = {f"scales/{name}": torch.tensor(value, dtype=torch.float64) for name, value in slicing.scales.items()}
+    return {**slices, **sizes, **scales}
+
+
+def from_named(tensors: Mapping[str, torch.Tensor]) -> Slicing:
+    """Return the slicing of such tensors. Raises ValueError for others."""
+    kept: dict[str, dict[int, torch.Tensor]] = {}
+    numbers: dict[str, dict[str, float]] = {"sizes": {}, "scales": {}}
+    for key, tensor in tensors.items():
+        kind, _, name = key.partition("/")
+        if kind in numbers and tensor.numel() == 1 and float(tensor) > 0:
+            numbers[kind][name] = tensor.item()
+        elif kind == "slices" and name.rpartition(".")[2].isdigit() and _is_ordered(tensor):
+            tensor_name, _, dim = name.rpartition(".")
+            kept.setdefault(tensor_name, {})[int(dim)] = tensor
+        else:
+            raise ValueError(f"`{key}` is no slice")
+    return Slicing(kept, {name: int(size) for name, size in numbers["sizes"].items()}, numbers["scales"])
+
+
+def _is_ordered(index: torch.Tensor) -> bool:
+    whole = index.dtype == torch.int64 and index.ndim == 1 and len(index) > 0
+    return whole and int(index[0]) >= 0 and bool((index.diff() > 0).all())
+
+
 def slicing_of(
     network: torch.nn.Module,
     groups: Sequence[ChannelGroup],

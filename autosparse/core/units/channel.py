@@ -19,7 +19,6 @@ from autosparse.core.units._base import Unit, units
 from autosparse.core.weights import Layer, Tensors, in_mode
 from autosparse.lazy_torch import torch
 
-
 Aggregate = Literal["sum", "mean", "norm"]
 
 
