@@ -111,9 +111,15 @@ class PlannedBudget:
 
 
 def budget_in_names(label: str) -> str:
-    """Return a budget's part in the names of steps and folders: `120k-parameters`, `30-percent-macs`.
+    """Return a budget's part in the names of steps and folders.
 
-    A `%` begins an escape in URLs, and a variable in Windows, crontab and Make.
+    It has no `%`, which begins an escape in URLs, and a variable in Windows, crontab and Make.
+
+    Args:
+        label: Name of the budget in reports, such as `120k parameters` or `30% macs`.
+
+    Returns:
+        The part, such as `120k-parameters` or `30-percent-macs`.
     """
     return label.replace("%", "-percent").replace(" ", "-")
 
