@@ -37,7 +37,7 @@ from autosparse.report.finished import Finished
 from autosparse.report.folder import Run, find_run, is_vacant, resolved_of, spec_name_of
 from autosparse.report.schema import Emitted
 from autosparse.report.warnings import failed_emissions
-from autosparse.spec import DENSE, LoadedSpec, parse_list, take_spec
+from autosparse.spec import DENSE, LoadedSpec, find_budget, parse_list, take_spec
 from autosparse.steps.emit import EmitResult
 from autosparse.steps.study import Trial, export_study, study_url
 from autosparse.store import Store, open_index
@@ -144,12 +144,13 @@ def _spec_of(
     if name not in methods:
         hint = suggestion(name, [*methods]) or f"its methods: {', '.join(methods)}"
         raise UsageError(f"run {run.folder} has no method `{name}` with masks", hint if name != DENSE else None)
+    named = {text: find_budget(spec.budget, text) for text in budgets}
     pairs = zip(resolved["budget"], spec.budget, strict=True)
-    asked = [value for value, budget in pairs if not budgets or str(budget) in budgets]
-    if not asked or (seed is not None and seed not in spec.seeds):
-        absent = f"seed {seed}" if asked else f"budget {', '.join(budgets)}"
-        known = spec.seeds if asked else spec.budget
-        raise UsageError(f"run {run.folder} has no {absent}", f"it has {', '.join(map(str, known))}")
+    asked = [value for value, budget in pairs if not named or budget in named.values()]
+    absent = [text for text, budget in named.items() if budget is None]
+    if absent or (seed is not None and seed not in spec.seeds):
+        lacks, known = (f"budget {', '.join(absent)}", spec.budget) if absent else (f"seed {seed}", spec.seeds)
+        raise UsageError(f"run {run.folder} has no {lacks}", f"it has {', '.join(map(str, known))}")
     first = spec.seeds[0] if seed is None else seed
     # A model card lists other seeds and the controls of its method.
     names = [str(value.get("name")) if isinstance(value, dict) else str(value) for value in formats]

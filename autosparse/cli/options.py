@@ -91,7 +91,8 @@ Budget = Annotated[
     list[str] | None,
     typer.Option(
         metavar="BUDGET",
-        help="Replace the spec's budget: 0.99, 99%, 100x, parameters=120k, macs=5M or bytes=500kB; repeatable.",
+        help="Replace the spec's budget: 0.99, 99% or 100x removes 99 % of the weights; parameters=120k, macs=5M, "
+        "bytes=500kB, macs=30% or macs=4x keeps at most this much; repeatable.",
         rich_help_panel=SPEC,
     ),
 ]

@@ -20,7 +20,7 @@ from autosparse.cost.rates import BUSY
 from autosparse.planning.budgets import Between, Translation
 from autosparse.planning.model import PURPOSES, Plan
 from autosparse.planning.status import SHARED, Status, chain, count, to_run
-from autosparse.spec import Amount, binary_size
+from autosparse.spec import binary_size
 from autosparse.text import listed, number, plural, seconds, seconds_range, size, trainings
 
 STYLES = {"run": ("+", "yellow"), "resume": (">", "cyan"), "reuse": ("=", "green")}
@@ -33,8 +33,9 @@ def show_plan(
     """Show a plan by purpose, one line an operation or one a step; then its budgets and totals."""
     console = results()
     plan, statuses = fitted.plan, fitted.statuses
-    amounts = [str(value) if isinstance(value, Amount) else f"sparsity {value:g}" for value in plan.spec.budget]
-    budget = ", ".join(amounts).replace(", sparsity", ",")
+    shares = ", ".join(f"{value:g}" for value in plan.spec.budget if isinstance(value, float))
+    amounts = [str(value) for value in plan.spec.budget if not isinstance(value, float)]
+    budget = ", ".join([f"sparsity {shares}"] * bool(shares) + amounts)
     about = f"plan {plan.name}: {plan.spec.model.short_name} on {plan.spec.dataset.short_name}, {budget}"
     console.print(plain(about, "bold"))
     for name, source in plan.sources.items():

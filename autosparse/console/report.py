@@ -154,6 +154,9 @@ def _accuracies(console: Console, report: Report, sort: str, shown: Report) -> N
     )  # fmt: skip
     if counted := cells.counted_interval(report):
         console.print(plain(counted, "dim"))
+    if limits := cells.limits_in_words(report):
+        console.print(plain(limits, "dim"))
+    if counted or limits:
         console.print()
 
 

@@ -143,7 +143,8 @@ def accuracy_note_of(report: Report) -> str:
     """Return the meaning of the numbers in the table of test accuracies."""
     several = any(len(values) > 1 for row in cells.rows_of(report) for values in row.cells)
     counted = cells.counted_interval(report)
-    return f"Test accuracy in %{', mean ± sd over seeds' * several}.{f' {counted}.' if counted else ''}"
+    notes = [f"Test accuracy in %{', mean ± sd over seeds' * several}", counted, cells.limits_in_words(report)]
+    return " ".join(f"{note}." for note in notes if note)
 
 
 def emitted_of(report: Report) -> Table:

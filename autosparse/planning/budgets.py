@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 
 from autosparse.core.allocation import apportion, most_within
@@ -12,8 +13,8 @@ from autosparse.core.weights import keep_count, sparsity_of
 from autosparse.errors import UsageError
 from autosparse.models.facts import LayerFacts, NetworkFacts
 from autosparse.planning.builder import blame, facts_of
-from autosparse.planning.model import Plan
-from autosparse.spec import Amount
+from autosparse.planning.model import Plan, PlannedBudget
+from autosparse.spec import Amount, BudgetValue, RelativeAmount
 
 _FLOAT, _INDEX = 4, 4
 """Bytes of a float32 number, and of the position of a kept weight."""
@@ -30,7 +31,10 @@ class Between:
 
 @dataclass(frozen=True)
 class Translation:
-    """One budget in every currency; `macs` of a budget in multiply-adds is the upper limit."""
+    """One budget in every currency; `macs` of a budget in multiply-adds is the upper limit.
+
+    `limit` is the amount of the budget in its currency, also of a relative one; None for a sparsity.
+    """
 
     budget: str
     sparsity: float | Between
@@ -38,22 +42,48 @@ class Translation:
     parameters: float | Between
     macs: float | Between
     bytes: float | Between
+    limit: int | None = None
 
 
-def translate(budget: float | Amount, facts: NetworkFacts) -> Translation:
+def plan_budget(budget: Amount | RelativeAmount, facts: NetworkFacts, network: str) -> PlannedBudget:
+    """Return the budget of masks: a number of multiply-adds, else a sparsity. Raises UsageError for an impossible one.
+
+    Ways to write one number have one result, and so one key.
+    """
+    if (amount := whole_amount(budget, facts)).currency == "macs":
+        return PlannedBudget(str(budget), None, amount)
+    return PlannedBudget(str(budget), sparsity_for(budget, facts, network))
+
+
+def whole_amount(budget: Amount | RelativeAmount, facts: NetworkFacts) -> Amount:
+    """Return the amount of a budget as a number, at most its share of the dense network's amount."""
+    return budget.of(_dense(budget.currency, facts)) if isinstance(budget, RelativeAmount) else budget
+
+
+def _dense(currency: str, facts: NetworkFacts) -> int:
+    return {
+        "parameters": facts.parameters,
+        "macs": facts.macs,
+        "bytes": _FLOAT * (facts.parameters + facts.buffers),
+    }[currency]
+
+
+def translate(budget: BudgetValue, facts: NetworkFacts) -> Translation:
     """Convert one possible budget to every currency."""
     label, total, unprunable = str(budget), facts.total, facts.parameters - facts.total
-    if isinstance(budget, Amount) and budget.currency == "macs":
-        kept = _affordable(budget.amount, facts)
+    amount = None if isinstance(budget, float) else whole_amount(budget, facts)
+    limit = amount.amount if amount else None
+    if amount and amount.currency == "macs":
+        kept = _affordable(amount.amount, facts)
         sparsities = [sparsity_of(total, int(keep)) for keep in (kept.highest, kept.lowest, kept.uniform)]
         stored = [compact_bytes(int(keep), facts) for keep in (kept.lowest, kept.highest, kept.uniform)]
         parameters = Between(kept.lowest + unprunable, kept.highest + unprunable, kept.uniform + unprunable)
-        return Translation(label, Between(*sparsities), kept, parameters, budget.amount, Between(*stored))
+        return Translation(label, Between(*sparsities), kept, parameters, amount.amount, Between(*stored), limit)
     sparsity = sparsity_for(budget, facts, "the network")
     keep = keep_count(total, sparsity)
     dearest = _dearest_first(facts)
     macs = Between(_filled(dearest[::-1], keep), _filled(dearest, keep), _uniform(facts, keep))
-    return Translation(label, sparsity, keep, keep + unprunable, macs, compact_bytes(keep, facts))
+    return Translation(label, sparsity, keep, keep + unprunable, macs, compact_bytes(keep, facts), limit)
 
 
 def compact_bytes(keep: int, facts: NetworkFacts) -> int:
@@ -62,10 +92,10 @@ def compact_bytes(keep: int, facts: NetworkFacts) -> int:
     return weights + _FLOAT * (facts.parameters - facts.total + facts.buffers)
 
 
-def sparsity_for(budget: float | Amount, facts: NetworkFacts, network: str) -> float:
+def sparsity_for(budget: BudgetValue, facts: NetworkFacts, network: str) -> float:
     """Return the sparsity of a budget in weights, parameters or bytes. Raises UsageError for an impossible one."""
     total, layers = facts.total, len(facts.layers)
-    if not isinstance(budget, Amount):
+    if isinstance(budget, float):
         if (keep := keep_count(total, budget)) < layers:
             highest = math.floor((1 - layers / total) * 10**6) / 10**6
             message = f"sparsity {budget} leaves {keep:,} of {total:,} weights for the {layers} layers of {network}"
@@ -73,44 +103,57 @@ def sparsity_for(budget: float | Amount, facts: NetworkFacts, network: str) -> f
         return budget
     if not total:
         raise UsageError(f"{network} has no prunable weight")
+    limit = whole_amount(budget, facts).amount
     if budget.currency == "parameters":
-        dense, least, fixed = facts.parameters, facts.parameters - total + layers, facts.parameters - total
-        keep = budget.amount - fixed
+        least, fixed = facts.parameters - total + layers, facts.parameters - total
+        keep = limit - fixed
     else:
-        fixed = compact_bytes(0, facts)
-        dense, least = _FLOAT * (facts.parameters + facts.buffers), compact_bytes(layers, facts)
-        keep = most_within(lambda keep: compact_bytes(keep, facts), budget.amount, 0, total)
-    _refuse_more(budget, dense, network)
+        least, fixed = compact_bytes(layers, facts), compact_bytes(0, facts)
+        keep = most_within(lambda keep: compact_bytes(keep, facts), limit, 0, total)
+    _refuse_more(budget, facts, network)
     if keep < layers:
         left = f"leaves {keep:,} of {total:,} weights for the {layers} layers of {network}"
-        if budget.amount < fixed:
+        if limit < fixed:
             left = (
                 f"is less than the {fixed:,} {budget.currency} that {network} has in addition to its prunable weights"
             )
-        raise UsageError(f"{_written(budget)} {left}", f"the minimum, one weight in each layer, is {least}")
+        raise UsageError(f"{_written(budget, facts)} {left}", _minimum(budget, least, facts))
     return sparsity_of(total, keep)
 
 
-def check_macs(budget: Amount, facts: NetworkFacts, network: str) -> None:
+def check_macs(budget: Amount | RelativeAmount, facts: NetworkFacts, network: str) -> None:
     """Raise UsageError for a budget below one weight in every layer, or above the dense network."""
-    _refuse_more(budget, facts.macs, network)
-    if budget.amount < (least := _filled(facts.layers, len(facts.layers))):
+    _refuse_more(budget, facts, network)
+    if whole_amount(budget, facts).amount < (least := _filled(facts.layers, len(facts.layers))):
         raise UsageError(
-            f"{_written(budget)} is less than {network} takes with one weight in each of its "
+            f"{_written(budget, facts)} is less than {network} takes with one weight in each of its "
             f"{len(facts.layers)} layers",
-            f"the minimum, one weight in each layer, is {least}",
+            _minimum(budget, least, facts),
         )
 
 
-def _refuse_more(budget: Amount, dense: int, network: str) -> None:
-    if budget.amount > dense:
-        message = f"{_written(budget)} exceeds the {dense:,} {budget.currency} of the dense {network}"
+def _refuse_more(budget: Amount | RelativeAmount, facts: NetworkFacts, network: str) -> None:
+    if isinstance(budget, Amount) and budget.amount > (dense := _dense(budget.currency, facts)):
+        message = f"{_written(budget, facts)} exceeds the {dense:,} {budget.currency} of the dense {network}"
         raise UsageError(message, "a budget is an upper limit: give less, or 0 to prune nothing")
 
 
-def _written(budget: Amount) -> str:
+def _written(budget: Amount | RelativeAmount, facts: NetworkFacts) -> str:
     amount = str(budget).removesuffix(budget.currency).strip()
-    return f"{{{budget.currency}: {amount}}}"
+    number = f", {whole_amount(budget, facts)}," if isinstance(budget, RelativeAmount) else ""
+    return f"{{{budget.currency}: {amount}}}{number}"
+
+
+def _minimum(budget: Amount | RelativeAmount, least: int, facts: NetworkFacts) -> str:
+    # A percentage is rounded up to three digits, so that it is possible; `{macs: 30}` may mean 30 %.
+    minimum, dense = f"the minimum, one weight in each layer, is {least}", _dense(budget.currency, facts)
+    if isinstance(budget, RelativeAmount):
+        percent = Fraction(100 * least, dense)
+        digits = max(0, 2 - math.floor(math.log10(percent)))
+        return f"{minimum}, or {math.ceil(percent * 10**digits) / 10**digits:.{digits}f}%"
+    if budget.amount <= 100 and budget.amount * dense >= 100 * least:
+        return f"did you mean {{{budget.currency}: {budget.amount}%}}? {minimum}"
+    return minimum
 
 
 def _affordable(limit: int, facts: NetworkFacts) -> Between:
@@ -147,7 +190,7 @@ def check_budget(plan: Plan) -> None:
     name = plan.spec.model.short_name
     for index, budget in enumerate(plan.spec.budget):
         with blame(f"budget.{index}"):
-            if isinstance(budget, Amount) and budget.currency == "macs":
+            if not isinstance(budget, float) and budget.currency == "macs":
                 check_macs(budget, facts, name)
             else:
                 sparsity_for(budget, facts, name)
@@ -157,6 +200,13 @@ def translations(plan: Plan) -> list[Translation] | None:
     """Convert every budget of a checked plan to every currency; None while the size of the images is unknown."""
     facts = _facts(plan)
     return None if facts is None else [translate(budget, facts) for budget in plan.spec.budget]
+
+
+def limits(plan: Plan) -> dict[str, int]:
+    """Return the maximum of every relative budget as a number, by its name; none while the images are absent."""
+    relative = [budget for budget in plan.spec.budget if isinstance(budget, RelativeAmount)]
+    facts = _facts(plan) if relative else None
+    return {str(budget): whole_amount(budget, facts).amount for budget in relative} if facts else {}
 
 
 def _facts(plan: Plan) -> NetworkFacts | None:

@@ -13,7 +13,7 @@ from autosparse.core.weights import keep_count
 from autosparse.datasets import Source
 from autosparse.errors import InvalidValue, UsageError
 from autosparse.models import identify_model, split_start
-from autosparse.planning.budgets import sparsity_for
+from autosparse.planning.budgets import plan_budget
 from autosparse.planning.builder import (
     Builder,
     blame,
@@ -28,7 +28,7 @@ from autosparse.planning.checks import controls_of, plan_checks
 from autosparse.planning.model import Cell, Plan, PlannedBudget
 from autosparse.planning.size import check_size
 from autosparse.planning.starts import check_sources, describe_starts, plan_start, trained_start
-from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon, with_selections
+from autosparse.spec import DENSE, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
 from autosparse.spec.learning import MOST_ROUNDS
 from autosparse.steps.init import START
@@ -131,13 +131,14 @@ def named_user_code(spec: Spec) -> tuple[str, ...]:
 def _budgets(build: Builder, spec: Spec, network: Mapping[str, str]) -> list[PlannedBudget]:
     budgets = []
     for index, budget in enumerate(spec.budget):
-        sparsity, amount = (None, budget) if isinstance(budget, Amount) else (budget, None)
-        # The size of the network is unknown until the images exist; no key is final until then.
-        if amount and amount.currency != "macs" and build.sources[network["data"]].known:
+        if isinstance(budget, float):
+            budgets.append(PlannedBudget(str(budget), budget))
+        elif build.sources[network["data"]].known:
             facts = facts_of(build.steps[network["init"]])
             with blame(f"budget.{index}"):
-                sparsity, amount = sparsity_for(amount, facts, spec.model.short_name), None
-        budgets.append(PlannedBudget(str(budget), sparsity, amount))
+                budgets.append(plan_budget(budget, facts, spec.model.short_name))
+        else:  # the size of the network is unknown until the images exist; no key is final until then
+            budgets.append(PlannedBudget(str(budget), None, budget))
     return budgets
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from autosparse.datasets import Source
 from autosparse.models.facts import Network
 from autosparse.models.trained import Weights
-from autosparse.spec import Amount, Spec
+from autosparse.spec import Amount, RelativeAmount, Spec
 from autosparse.steps import operations
 from autosparse.steps._base import StepResult
 from autosparse.steps.init import START
@@ -92,22 +92,36 @@ class Step:
 
 @dataclass(frozen=True)
 class PlannedBudget:
-    """A budget with its name: a sparsity if known, else an amount such as multiply-adds."""
+    """A budget with its name: a sparsity if known, else an amount, relative until the images exist."""
 
     label: str
     sparsity: float | None
-    amount: Amount | None = None
+    amount: Amount | RelativeAmount | None = None
 
     @property
     def name(self) -> str:
-        return self.label.replace(" ", "-")
+        return budget_in_names(self.label)
 
     @property
     def options(self) -> dict[str, Any]:
         """The budget as a step's options: the sparsity where it is known, so that equal masks have equal keys."""
         if self.amount is None:
             return {"sparsity": self.sparsity}
-        return {"budget": {self.amount.currency: self.amount.amount}}
+        return {"budget": self.amount.written()}
+
+
+def budget_in_names(label: str) -> str:
+    """Return a budget's part in the names of steps and folders.
+
+    It has no `%`, which begins an escape in URLs, and a variable in Windows, crontab and Make.
+
+    Args:
+        label: Name of the budget in reports, such as `120k parameters` or `30% macs`.
+
+    Returns:
+        The part, such as `120k-parameters` or `30-percent-macs`.
+    """
+    return label.replace("%", "-percent").replace(" ", "-")
 
 
 def strictest(budgets: Sequence[PlannedBudget]) -> PlannedBudget:
@@ -123,7 +137,12 @@ def strictest(budgets: Sequence[PlannedBudget]) -> PlannedBudget:
     shares = [budget for budget in budgets if budget.sparsity is not None]
     if shares:
         return max(shares, key=lambda budget: budget.sparsity or 0.0)
-    return min(budgets, key=lambda budget: budget.amount.amount if budget.amount else 0)
+    return min(budgets, key=lambda budget: _order(budget.amount))
+
+
+def _order(amount: Amount | RelativeAmount | None) -> float:
+    # Relative amounts remain only until the images exist; no key is final until then.
+    return float(amount.share) if isinstance(amount, RelativeAmount) else amount.amount if amount else 0.0
 
 
 @dataclass(frozen=True)
@@ -144,7 +163,7 @@ class Cell:
 
     method: str
     budget: str
-    """the budget's name: `0.99`, `120k parameters`"""
+    """the budget's name: `0.99`, `120k parameters`, `30% macs`"""
     sparsity: float | None
     """None before masks exist, for a budget in multiply-adds"""
     seed: int

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from autosparse.errors import InvalidValue
 from autosparse.planning.checks import controls_of
-from autosparse.spec import BEST, DENSE, Amount, Pretrained, Spec
+from autosparse.spec import BEST, DENSE, Pretrained, Spec
 from autosparse.spec.learning import MOST_ROUNDS
 
 MOST_STEPS, MOST_INPUTS = 50_000, 2_000_000
@@ -41,10 +41,7 @@ def check_size(spec: Spec) -> None:
 
 def _own_rounds(spec: Spec, otherwise: int) -> int:
     # Rounds of IRP on the network to prune: as many as the strictest budget needs, if it is a sparsity.
-    sparsity, removed = (
-        max((one for one in spec.budget if not isinstance(one, Amount)), default=0.0),
-        spec.irp.per_round,
-    )
+    sparsity, removed = max((one for one in spec.budget if isinstance(one, float)), default=0.0), spec.irp.per_round
     needed = sparsity / removed if spec.irp.per_round_of == "all" else math.log1p(-sparsity) / math.log1p(-removed)
     return math.ceil(min(needed, MOST_ROUNDS - 1)) + 1 if sparsity else otherwise  # `needed` may be infinite
 

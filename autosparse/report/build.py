@@ -10,7 +10,8 @@ from typing import Any
 from autosparse.core.weights import sparsity_of
 from autosparse.execute import Outcome
 from autosparse.exporters import exporters
-from autosparse.planning.model import Cell, Step
+from autosparse.planning.budgets import limits
+from autosparse.planning.model import Cell, Step, budget_in_names
 from autosparse.report.finished import (
     Finished,
     describe_profiles,
@@ -75,6 +76,7 @@ def build_report(finished: Finished, outcome: Outcome, folder: Path | None = Non
         test_images=finished.test.images if results else None,
         validation_images=finished.validation.images if results else None,
         start=_start(finished),
+        limits=limits(plan),
     )
 
 
@@ -105,7 +107,7 @@ def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
 
 
 def _within_models(step: Step, cell: Cell) -> str:
-    named = f"{step.options['method']}-{cell.budget.replace(' ', '-')}-seed{step.options['seed']}"
+    named = f"{step.options['method']}-{budget_in_names(cell.budget)}-seed{step.options['seed']}"
     return f"{named}/{tag_of(step).replace('%', '%25').replace('/', '%2F')}"
 
 

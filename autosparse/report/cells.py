@@ -172,6 +172,11 @@ def counted_interval(report: Report) -> str:
     return f"best at the strictest budget: {best:.1f} %, 95 % interval {ends} ({counted})"
 
 
+def limits_in_words(report: Report) -> str:
+    """Return the maximum of every budget relative to the dense network; empty without any."""
+    return "; ".join(f"{label}: at most {limit:,}" for label, limit in report.limits.items())
+
+
 def ranked(report: Report, label: str = "") -> list[str]:
     """Return methods, best first, at one budget or by the mean over all; last those without a result."""
     accuracies: dict[str, list[float]] = {}
@@ -285,7 +290,8 @@ def report_markdown(report: Report) -> str:
     """
     rows = [[markdown(cell) for cell in (row.title, *row.texts)] for row in rows_of(report)]
     text = table(["method", *map(markdown, columns_of(report))], rows, numbers=True)
-    return f"{text.rstrip()}\n\n{markdown(report.start)}" if report.start else text
+    notes = [limits_in_words(report), str(report.start or "")]
+    return "\n\n".join([text.rstrip(), *map(markdown, filter(None, notes))])
 
 
 def _written(network: Result | Missing, name: str) -> object:

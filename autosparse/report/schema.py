@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Annotated, Any
 
@@ -378,9 +378,11 @@ class Report:
     validation_images: Count | None
     start: Start | None = None
     """trained weights that its networks start from; left out for pruning at initialization"""
+    limits: Mapping[str, Count] = field(default_factory=dict)
+    """budget relative to the dense network -> maximum in its currency; left out without any"""
 
     def json(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if name != "start" or value}
+        return {name: value for name, value in asdict(self).items() if name not in ("start", "limits") or value}
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Report:

@@ -1,9 +1,19 @@
 """Specs: validated YAML, with the position of every value."""
 
 from autosparse.packaged import about_shipped, shipped
-from autosparse.spec.budget import Amount
+from autosparse.spec.budget import Amount, BudgetValue, RelativeAmount
 from autosparse.spec.learning import Pretrained
-from autosparse.spec.load import FILE, LoadedSpec, SpecPath, find_spec, load_spec, parse_list, remember_spec, take_spec
+from autosparse.spec.load import (
+    FILE,
+    LoadedSpec,
+    SpecPath,
+    find_budget,
+    find_spec,
+    load_spec,
+    parse_list,
+    remember_spec,
+    take_spec,
+)
 from autosparse.spec.method import DENSE, HORIZON, Method, in_percent
 from autosparse.spec.resolve import (
     open_settings,
@@ -19,8 +29,8 @@ from autosparse.spec.schema import Spec, spec_schema
 from autosparse.spec.target import binary_size
 
 __all__ = [
-    "BEST", "DENSE", "FILE", "HORIZON", "Amount", "LoadedSpec", "Method", "Pretrained", "Spec", "SpecPath",
-    "about_shipped", "binary_size", "find_spec", "in_percent", "load_spec", "open_settings", "parse_list",
-    "provenance", "remember_spec", "resolve", "selection_of", "shipped", "spec_schema", "take_spec", "with_horizon",
-    "with_selections", "with_settings",
+    "BEST", "DENSE", "FILE", "HORIZON", "Amount", "BudgetValue", "LoadedSpec", "Method", "Pretrained",
+    "RelativeAmount", "Spec", "SpecPath", "about_shipped", "binary_size", "find_budget", "find_spec", "in_percent",
+    "load_spec", "open_settings", "parse_list", "provenance", "remember_spec", "resolve", "selection_of", "shipped",
+    "spec_schema", "take_spec", "with_horizon", "with_selections", "with_settings",
 ]  # fmt: skip

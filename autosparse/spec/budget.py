@@ -1,11 +1,14 @@
-"""Budgets as written in specs: a sparsity, `99%`, `100x`, or a maximum of parameters, multiply-adds or bytes."""
+"""Budgets as written in specs: a sparsity, `99%`, `100x`, or a maximum of parameters, multiply-adds or bytes.
+
+A maximum is a number, or relative to the dense network: at most `30%` of it, or `4x` less.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Annotated, Any, TypeAlias
 
@@ -15,15 +18,16 @@ from autosparse.registry import suggestion
 from autosparse.spec.diagnostics import refusal
 from autosparse.text import quoted
 
-CURRENCIES = ("parameters", "macs", "bytes")
-
 _MANY = {"k": 10**3, "M": 10**6, "G": 10**9}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_UNITS = {"parameters": _MANY, "macs": _MANY, "bytes": {**_MANY, **_BYTES}}
+CURRENCIES = tuple(_UNITS)
+
 _NUMBER = r"(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})"
 _MOST = 2**53  # largest whole number that every JSON reader keeps exactly
 _EXAMPLES = {"parameters": "120k", "macs": "5M", "bytes": "500kB"}
 _HINT = "0.99 removes 99 % of the weights"
-_WAYS = f"{_HINT}, as 99% and 100x do; or {{parameters: 120k}}, {{macs: 5M}}, {{bytes: 500kB}}"
+_WAYS = f"{_HINT}, as 99% and 100x do; or {{parameters: 120k}}, {{macs: 5M}}, {{bytes: 500kB}}, {{macs: 30%}}"
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,33 @@ class Amount:
         return {self.currency: self.amount}
 
 
-def _budget(value: Any) -> float | Amount:
-    if isinstance(value, Amount):
+@dataclass(frozen=True)
+class RelativeAmount:
+    """A maximum relative to the dense network, as written: `30%` of it or `4x` less. Equal shares are equal budgets."""
+
+    currency: str
+    share: Fraction
+    """share of the dense network's amount, above 0 and at most 1"""
+    text: str = field(compare=False)
+
+    def __str__(self) -> str:
+        """Return the name in steps and columns: `30% macs`, `4x bytes`."""
+        return f"{self.text} {self.currency}"
+
+    def of(self, dense: int) -> Amount:
+        """Return the largest whole amount within the share of the dense network's amount."""
+        return Amount(self.currency, math.floor(self.share * dense))
+
+    def written(self) -> dict[str, str]:
+        """Return the amount as a spec holds it."""
+        return {self.currency: self.text}
+
+
+BudgetValue: TypeAlias = float | Amount | RelativeAmount
+
+
+def _budget(value: Any) -> BudgetValue:
+    if isinstance(value, Amount | RelativeAmount):
         return value
     if isinstance(value, Mapping):
         return _amount(value)
@@ -69,8 +98,10 @@ def _share(text: str) -> float:
     """Return the sparsity that `99%` or `100x` means: the float nearest to the exact value, as 0.99 is."""
     match = re.fullmatch(rf"(-?)({_NUMBER})\s*([%xX])", text)
     if match is None:
-        currency, equals, amount = (part.strip() for part in text.partition("="))
-        hint = f"in a spec write {{{currency}: {amount}}}" if equals and currency in CURRENCIES else _WAYS
+        hint = _WAYS
+        if named := re.fullmatch(r"(?P<c>\w+)\s*=\s*(?P<a>.+)|(?P<amount>.+?)\s+(?P<currency>\w+)", text):
+            currency, amount = named["c"] or named["currency"], named["a"] or named["amount"]
+            hint = f"in a spec write {{{currency}: {amount}}}" if currency in CURRENCIES else _WAYS
         if re.fullmatch(rf"{_NUMBER}\s*(?:[kMG]|[kKMG]i?B)", text):
             which = ["bytes"] if text.endswith("B") else CURRENCIES
             hint = f"of what? {' or '.join(f'{{{currency}: {text}}}' for currency in which)}"
@@ -91,17 +122,34 @@ def _below_one(share: Fraction, text: str) -> float:
     raise refusal(f"must leave some weights but is {text}", _HINT)
 
 
-def _amount(value: Mapping[Any, Any]) -> Amount:
+def _amount(value: Mapping[Any, Any]) -> Amount | RelativeAmount:
     for key in value:
         if key not in CURRENCIES:
-            hint = suggestion(str(key), CURRENCIES) or f"currencies: {', '.join(CURRENCIES)}"
+            alone = f"a sparsity stands alone: {value[key]}" if key == "sparsity" else ""
+            hint = alone or suggestion(str(key), CURRENCIES) or f"currencies: {', '.join(CURRENCIES)}"
             raise refusal(f"must be in parameters, macs or bytes but is in {quoted(key)}", hint)
     if len(value) != 1:
         named = " and ".join(map(str, value)) if value else "none"
         hint = "several budgets are a list: [{parameters: 120k}, {macs: 5M}]"
         raise refusal(f"must name one currency but names {named}", hint)
     ((currency, amount),) = value.items()
-    return Amount(currency, _whole(currency, amount))
+    return _relative(currency, amount) or Amount(currency, _whole(currency, amount))
+
+
+def _relative(currency: str, value: Any) -> RelativeAmount | None:
+    match = re.fullmatch(rf"(-?)({_NUMBER})\s*([%xX])", value.strip()) if isinstance(value, str) else None
+    if match is None:
+        return None
+    number, unit = Fraction(match[2]) * (-1 if match[1] else 1), match[3].lower()
+    if unit == "%" and not 0 < number <= 100:
+        hint = f"30% keeps at most 30 % of the dense network's {currency}"
+        raise refusal(f"must be above 0% and at most 100% but is {value.strip()}", hint, (currency,))
+    if unit == "x" and number < 1:
+        hint = f"4x keeps at most a quarter of the dense network's {currency}"
+        raise refusal(f"must be at least 1x but is {value.strip()}", hint, (currency,))
+    whole, _, digits = match[2].partition(".")
+    text = ".".join(filter(None, (whole.lstrip("0") or "0", digits.rstrip("0"))))
+    return RelativeAmount(currency, number / 100 if unit == "%" else 1 / number, text + unit)
 
 
 def _whole(currency: str, value: Any) -> int:
@@ -115,16 +163,17 @@ def _whole(currency: str, value: Any) -> int:
         hint = f"write {re.sub(r'[,_ ]', '', value.strip())}"
     if number is None or number.denominator != 1 or not 0 < number < _MOST:
         if number is not None and number.denominator != 1:
-            hint = f"{float(number):g} is not whole"
-        raise refusal(
-            f"must be a whole number above 0, with or without a unit, but is {quoted(value)}", hint, (currency,)
-        )
+            percent = f"{float(number) * 100:.6g}"
+            share = f"for {percent} % of the dense network write {percent}%"
+            hint = share if 1e-6 < number < 1 else f"{float(number):g} is not whole"
+        message = "must be a whole number above 0, with or without a unit, or a share such as 30% or 4x"
+        raise refusal(f"{message} but is {quoted(value)}", hint, (currency,))
     return int(number)
 
 
 def _in_units(currency: str, number: str, unit: str) -> tuple[Fraction | None, str]:
     # `500k` is clear for bytes too; `KB` is not: some take it for 1000, some for 1024.
-    units = {"": 1, **_MANY, **(_BYTES if currency == "bytes" else {})}
+    units = {"": 1, **_UNITS[currency]}
     if unit in units:
         return Fraction(number) * units[unit], f"such as {_EXAMPLES[currency]}"
     if unit.lower() == "kb" and currency == "bytes":
@@ -132,7 +181,7 @@ def _in_units(currency: str, number: str, unit: str) -> tuple[Fraction | None, s
     if unit in _BYTES:
         return None, f"did you mean {{bytes: {number}{unit}}}?"
     near = next((known for known in units if known.lower() == unit.lower()), None)
-    return None, f"did you mean `{number}{near}`?" if near else f"units: {', '.join(u for u in units if u)}"
+    return None, f"did you mean `{number}{near}`?" if near else f"units: {', '.join(u for u in units if u)}, %, x"
 
 
 _TEXT = rf"^\s*{_NUMBER}\s*"
@@ -146,24 +195,26 @@ _SCHEMA: dict[str, Any] = {
                 "properties": {
                     currency: {
                         "anyOf": [
-                            {"type": "number", "exclusiveMinimum": 0},
-                            {"type": "string", "pattern": rf"{_TEXT}(?:{'|'.join(units)})?\s*$"},
+                            {"type": "number", "minimum": 1},
+                            {"type": "string", "pattern": rf"{_TEXT}(?:{'|'.join(units)}|[%xX])?\s*$"},
                         ]
                     }
                 },
                 "required": [currency],
                 "additionalProperties": False,
-                "description": f"the most {currency}, such as {_EXAMPLES[currency]}",
+                "description": (
+                    f"the most {currency}, such as {_EXAMPLES[currency]}; or 30% or 4x, relative to the dense network"
+                ),
             }
-            for currency, units in (("parameters", _MANY), ("macs", _MANY), ("bytes", {**_MANY, **_BYTES}))
+            for currency, units in _UNITS.items()
         ),
     ]
 }
 
 Sparsity: TypeAlias = Annotated[float, BeforeValidator(_sparsity)]
 Budget: TypeAlias = Annotated[
-    float | Amount,
+    BudgetValue,
     PlainValidator(_budget),
-    PlainSerializer(lambda value: value.written() if isinstance(value, Amount) else value),
+    PlainSerializer(lambda value: value if isinstance(value, float) else value.written()),
     WithJsonSchema(_SCHEMA),
 ]

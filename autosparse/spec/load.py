@@ -18,6 +18,7 @@ from autosparse.models import models
 from autosparse.packaged import is_shipped, shipped
 from autosparse.pretrained import pretrained_scorers
 from autosparse.registry import Option, options_of
+from autosparse.spec.budget import BudgetValue
 from autosparse.spec.diagnostics import dotted, explain, in_order
 from autosparse.spec.document import Document, Incomplete, Mark, Path, parse_value, texts
 from autosparse.spec.overrides import (
@@ -123,7 +124,8 @@ def load_spec(
         source: YAML file, YAML text, plain data, a Spec, or an earlier result. A str with a line break or `: ` is
             text. Paths in text and data are relative to the current directory.
         overrides: Values to replace: path of an option -> value, or texts `path.to.key=value` with a YAML value.
-        budget: One or several budgets that replace the spec's, such as 0.99, `100x` or `{"parameters": "120k"}`.
+        budget: One or several budgets that replace the spec's, such as 0.99, `100x`, `{"parameters": "120k"}`
+            or `{"macs": "30%"}`.
 
     Returns:
         The validated spec, with the origin of every value.
@@ -157,6 +159,22 @@ def load_spec(
             apply_budget(document, budgets)
     with _total(name):
         return _loaded(document, path, changes, budgets)
+
+
+def find_budget(budgets: Sequence[BudgetValue], asked: BudgetOption) -> BudgetValue | None:
+    """Return the budget of this name or notation, such as `30% macs`, `macs=30%` or {"macs": "30%"}; None for another.
+
+    Raises UsageError for anything that is not one budget.
+    """
+    if meant := [budget for budget in budgets if str(budget) == asked]:
+        return meant[0]
+    try:
+        read = load_spec({"model": "lenet", "dataset": "digits"}, budget=asked).spec.budget
+    except SpecError as error:
+        raise UsageError(error.message, error.hint) from None
+    if len(read) != 1:
+        raise UsageError(f"`budget` must be one budget but is {len(read)}", "call once for each")
+    return next((budget for budget in budgets if budget == read[0]), None)
 
 
 def _total(name: str) -> AbstractContextManager[None]:

@@ -18,7 +18,7 @@ from autosparse.text import quoted
 _DEEPEST = 64
 
 BudgetOption: TypeAlias = "float | str | Mapping[str, Any]"
-"""A budget as `--budget` takes it, or in Python: 0.99, `100x`, `parameters=120k` or {"parameters": 120_000}."""
+"""A budget as `--budget` takes it, or in Python: 0.99, `100x`, `macs=30%` or {"parameters": 120_000}."""
 
 
 def override_texts(overrides: Mapping[str, Any] | Sequence[str] | None) -> list[str]:

@@ -90,7 +90,8 @@ class Spec(Section):
         Budgets,
         about(
             "one or several budgets: the fraction of prunable weights removed (0.99, 99%, 100x), or a maximum for the "
-            "pruned network (parameters, macs, bytes)"
+            "pruned network in parameters, macs or bytes ({macs: 5M}), also relative to the dense network ({macs: 30%} "
+            "keeps at most 30 %, {macs: 4x} a quarter)"
         ),
     ] = (0.9, 0.95, 0.98)
     target: Annotated[Target, about("machine, resource limits and backend")] = Field(default_factory=lambda: Target())

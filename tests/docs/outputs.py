@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
         "plan small.yaml --json",
         "plan small.yaml --set irp.rounds=9 --set target.backend=ray --json",
         "plan small.yaml --scan --json",
+        "plan small.yaml --budget 0.9 --budget parameters=600 --budget macs=30% --budget bytes=4x --json",
     ],
     "explain": ["plan small.yaml --explain tune --json", "plan small.yaml --set seeds=7 --explain tune --json"],
     "run": ["run small.yaml --json", "report --json"],
@@ -55,7 +56,7 @@ REFUSED = {"validate": "validate small.yaml nowhere.yaml --set seeds=[-1] --set 
 MAPS = {
     "speeds", "cost", "environment", "importances", "inputs", "options", "provenance", "settings", "tuned",
     "unprunable", "computed", "accuracy", "resolved", "values", "chosen", "recipe", "budgets", "accuracies", "statuses",
-    "modes", "classes",
+    "modes", "classes", "limits",
 }  # fmt: skip
 """Names of mappings whose own names are data: step names, options, layers."""
 ANYTHING = {"options", "recipe", "resolved", "values"}

@@ -81,11 +81,12 @@ def test_a_new_budget_runs_only_what_depends_on_it(finished: tuple[Workspace, En
 @pytest.mark.slow
 def test_budgets_in_other_currencies(workspace: Workspace) -> None:
     """Multiply-adds are kept to by every method with its own sparsity; columns, steps and folders are named alike."""
-    asked = ("--budget", "0.9", "--budget", "parameters=674", "--budget", "macs=5k")
+    asked = ("--budget", "0.9", "--budget", "parameters=674", "--budget", "macs=5k", "--budget", "macs=10.0%")
     methods = ("--set", "method=snip", "--set", "controls=[shuffle]")
     ended = workspace.run("run", "small.yaml", "--json", *asked, *methods)
     results = {(r["method"], r["budget"]): r for r in [*ended.json["results"], *ended.json["controls"]]}
     within = [result for (_, budget), result in results.items() if budget == "5k macs"]
+    relative = [result for (_, budget), result in results.items() if budget == "10% macs"]
     folders = {Path(model["path"]).parent.name: model["sparsity"] for model in ended.json["emitted"]}
     shown = workspace.run("report").out
 
@@ -101,7 +102,14 @@ def test_budgets_in_other_currencies(workspace: Workspace) -> None:
         "snip-0.9-seed0": 0.9,
         "snip-674-parameters-seed0": 0.9,
         "snip-5k-macs-seed0": results["snip", "5k macs"]["sparsity"],
+        "snip-10-percent-macs-seed0": results["snip", "10% macs"]["sparsity"],
     } == folders
+    limit = results["snip", "0.9"]["dense_macs"] // 10
+    assert {"10% macs": limit} == ended.json["limits"]
+    assert all(limit - 64 < result["macs"] <= limit for result in relative)
+    assert f"10% macs: at most {limit:,}" in shown
+    exported = workspace.run("export", "--budget", "macs=10%", "--format", "compact", "--json").json["emitted"]
+    assert ["10% macs"] == [model["budget"] for model in exported]
     assert all(column in shown for column in ("sparsity 0.9", "674 parameters", "5k macs"))
 
 

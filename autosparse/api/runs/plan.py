@@ -108,7 +108,8 @@ def plan(
     Args:
         spec: Path of a YAML file or name of a bundled spec, YAML text, plain data, a `Spec`, or the result of
             `plan` or `load_spec`. A str with a line break or `: ` is text.
-        budget: One or several budgets that replace the spec's, such as 0.99, `100x` or `{"parameters": "120k"}`.
+        budget: One or several budgets that replace the spec's, such as 0.99, `100x`, `{"parameters": "120k"}`
+            or `{"macs": "30%"}`.
         overrides: Values to replace: path of an option -> value, as in `{"training.epochs": 5}`.
 
     Returns:

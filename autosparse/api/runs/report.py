@@ -10,7 +10,7 @@ from autosparse.api.masks import Masks
 from autosparse.api.runs.records import Records
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import load_state
-from autosparse.errors import SpecError, UsageError
+from autosparse.errors import UsageError
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model
 from autosparse.planning.model import Cell
@@ -18,7 +18,7 @@ from autosparse.registry import suggestion
 from autosparse.report import cells
 from autosparse.report.finished import Finished
 from autosparse.report.schema import Report as ReportData
-from autosparse.spec import load_spec
+from autosparse.spec import find_budget
 from autosparse.spec.overrides import BudgetOption
 from autosparse.steps.mask import read_masks
 from autosparse.steps.train import TrainResult
@@ -91,7 +91,7 @@ class Report:
 
         Args:
             method: Method, control or `irp`; by default the spec's method.
-            budget: Budget as in the spec, such as 0.95 or `parameters=120k`; by default the only one.
+            budget: Budget as in the spec, such as 0.95, `parameters=120k` or `macs=30%`; by default the only one.
             seed: Seed; by default the first.
 
         Returns:
@@ -113,7 +113,7 @@ class Report:
 
         Args:
             method: Method, control, `irp` or `dense`; by default the spec's method.
-            budget: Budget as in the spec, such as 0.95 or `parameters=120k`; by default the only one.
+            budget: Budget as in the spec, such as 0.95, `parameters=120k` or `macs=30%`; by default the only one.
             seed: Seed; by default the first.
 
         Returns:
@@ -155,24 +155,11 @@ class Report:
         of_method = _only(known, "method", method, known)
         labels = list(dict.fromkeys(cell.budget for cell in of_method))
         if budget is not None and method != "dense":
-            of_method = _only(of_method, "budget", self._label(budget), of_method)
+            meant = find_budget(self.finished.plan.spec.budget, budget)
+            of_method = _only(of_method, "budget", str(budget if meant is None else meant), of_method)
         elif len(labels) > 1:
             raise UsageError(f"method `{method}` has several budgets", f"name one of {', '.join(labels)}")
         return _only(of_method, "seed", of_method[0].seed if seed is None else seed, of_method)[0]
-
-    def _label(self, budget: BudgetOption) -> str:
-        # The name of a budget in the plan: `0.95` for 0.95, `95%` and `20x`.
-        try:
-            asked = load_spec({"model": "lenet", "dataset": "digits"}, budget=budget).spec.budget
-        except SpecError as error:
-            raise UsageError(error.message, error.hint) from None
-        if len(asked) != 1:
-            raise UsageError(f"`budget` must be one budget but is {len(asked)}", "call once for each")
-        return next((cell.budget for cell in self.finished.cells if _names(cell, asked[0])), str(budget))
-
-
-def _names(cell: Cell, budget: object) -> bool:
-    return cell.budget == (f"{budget:.15g}" if isinstance(budget, float) else str(budget))
 
 
 def _only(some: list[Cell], name: str, value: object, of: list[Cell]) -> list[Cell]:

@@ -324,10 +324,13 @@ def test_overrides_are_values(here: Workspace) -> None:
     """Numbers, lists, texts and paths of Python, as `--set` and `--budget` take them."""
     here.lend_rates()
     planned = autosparse.plan(
-        TINY, budget=[0.8, "10x", {"parameters": 2000}], overrides={"seeds": (0, 1), "training.optimizer": "adamw"}
+        TINY,
+        budget=[0.8, "10x", {"parameters": 2000}, {"macs": "30%"}],
+        overrides={"seeds": (0, 1), "training.optimizer": "adamw"},
     )
 
     assert (0.8, 0.9) == planned.spec.spec.budget[:2]
+    assert "30% macs" == str(planned.spec.spec.budget[3])
     assert (0, 1) == planned.spec.spec.seeds
     assert "adamw" == planned.spec.spec.training.optimizer
 

@@ -252,7 +252,8 @@ def test_an_impossible_budget_is_refused_before_training(here: Workspace, capsys
     ("written", "where", "text"),
     [
         ("budget: [0.9, {parameters: 100}]", "small.yaml:4:15: ", "less than the 178 parameters"),
-        ("budget: {macs: 99}", "small.yaml:4:9: ", "hint: the minimum, one weight in each layer, is 253"),
+        ("budget: {macs: 99}", "small.yaml:4:9: ", "hint: did you mean {macs: 99%}? the minimum, one weight in each"),
+        ("budget: [0.9, {macs: 0.1%}]", "small.yaml:4:15: ", "hint: the minimum, one weight in each layer, is 253, or"),
         ("", "sparsity 0.98 ", "leaves 1 of 55 weights for the 2 layers of mlp"),
     ],
 )
@@ -270,6 +271,27 @@ def test_an_impossible_budget_is_told_with_its_place(
     assert 2 == ended.code
     assert f"error: {where}" in ended.err
     assert text in ended.err
+
+
+def test_a_plan_shows_a_relative_budget_as_a_number(
+    here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its currency's column, next to its notation; a bare percentage stays a sparsity. `render` keeps it."""
+    monkeypatch.setenv("COLUMNS", "80")
+    budgets = "--budget macs=30% --budget parameters=50% --budget bytes=4x --budget 30%"
+    ended = call(capsys, f"plan small.yaml {budgets}")
+    lines = ended.out.splitlines()
+    rows = {line[:14].strip(): line for line in lines if (line[:2].strip() and "%" in line) or line.startswith("0.3")}
+    json_ = call(capsys, f"plan small.yaml {budgets} --json").json
+    limits = {item["budget"]: item["limit"] for item in json_["translations"]}
+
+    assert "plan small: resnet8 on digits, sparsity 0.3, 30% macs, 50% parameters, 4x bytes" == lines[0].strip()
+    assert all(len(line) <= 80 for line in lines)
+    assert {"30% macs": 14870, "50% parameters": 2571, "4x bytes": 5319, "0.3": None} == limits
+    assert "≤ 14.9k" in rows["30% macs"]
+    assert "2,571" in rows["50% parameters"]
+    assert [{"macs": "30%"}, {"parameters": "50%"}, {"bytes": "4x"}, 0.3] == json_["budgets"]
+    assert json_["budgets"] == call(capsys, f"render small.yaml {budgets} --json").json["resolved"]["budget"]
 
 
 def test_a_plan_shows_its_budget_in_every_currency(

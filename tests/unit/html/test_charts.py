@@ -128,7 +128,7 @@ def test_a_cell_without_a_result_shows_its_status() -> None:
     rows = {(row["row"], row["series"]): row for row in rows_of(charts.accuracy_plot(report)) if "mean" in row}
 
     assert "diverged" == rows["random", "sparsity 0.9"]["label"]
-    assert "failed" == rows["odd", "100 macs"]["label"]
+    assert "failed" == rows["odd", "15.5% macs"]["label"]
     svg_of(charts.accuracy_plot(report).file_spec)  # type: ignore[union-attr]
 
 

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from autosparse.backends import Machine
 from autosparse.errors import InvalidValue, UsageError
@@ -16,13 +23,16 @@ from autosparse.planning.budgets import (
     check_budget,
     check_macs,
     compact_bytes,
+    limits,
     sparsity_for,
     translate,
     translations,
+    whole_amount,
 )
 from autosparse.planning.compile import compile_plan
 from autosparse.planning.model import Plan
 from autosparse.spec import Amount, load_spec, resolve
+from autosparse.spec.budget import Budget
 
 MACHINE = Machine("a processor", cores=1, cpu_bfloat16=True, devices=("cpu",), cuda_bfloat16=False)
 # 100 weights used ten times each and 60 used once; 14 other parameters and 6 buffers: 1,060 multiply-adds.
@@ -145,7 +155,88 @@ def test_impossible_multiply_adds() -> None:
     with pytest.raises(UsageError, match="exceeds the 1,060 macs of the dense net"):
         check_macs(Amount("macs", 1061), FACTS, "net")
 
-    assert "the minimum, one weight in each layer, is 11" == less.value.hint
+    assert "did you mean {macs: 10%}? the minimum, one weight in each layer, is 11" == less.value.hint
+
+
+RELATIVE: TypeAdapter[Any] = TypeAdapter(Budget)
+
+
+@pytest.mark.parametrize(
+    ("budget", "limit"),
+    [
+        ({"macs": "10%"}, 106),
+        ({"macs": "10x"}, 106),
+        ({"macs": "3x"}, 353),  # 1060 / 3 = 353.33: never more than the share
+        ({"macs": "100%"}, 1060),
+        ({"parameters": "25%"}, 43),
+        ({"bytes": "1x"}, 720),
+    ],
+    ids=str,
+)
+def test_a_relative_amount_is_a_whole_number_within_its_share(budget: Any, limit: int) -> None:
+    """Of the 1,060 multiply-adds, 174 parameters or 720 bytes of the dense network, rounded down."""
+    relative = RELATIVE.validate_python(budget)
+    printed = translate(relative, FACTS)
+
+    assert (str(relative), limit) == (printed.budget, printed.limit)
+    assert replace(translate(whole_amount(relative, FACTS), FACTS), budget="") == replace(printed, budget="")
+
+
+@given(st.sampled_from(["parameters", "macs", "bytes"]), st.decimals("0.0001", 100, places=4), st.integers(1, 10**12))
+def test_a_resolved_amount_never_exceeds_its_share(currency: str, percent: Decimal, dense: int) -> None:
+    """And one more does."""
+    relative = RELATIVE.validate_python({currency: f"{percent}%"})
+
+    amount = relative.of(dense).amount
+    assert amount <= Fraction(percent) / 100 * dense < amount + 1
+
+
+@pytest.mark.parametrize(
+    ("budget", "message", "hint"),
+    [
+        ({"macs": "1%"}, "{macs: 1%}, 10 macs, is less than net takes", "is 11, or 1.04%"),
+        ({"macs": "200x"}, "{macs: 200x}, 5 macs, is less than net takes", "is 11, or 1.04%"),
+        ({"parameters": "9%"}, "{parameters: 9%}, 15 parameters, leaves 1 of 160", "is 16, or 9.20%"),
+        ({"bytes": "1%"}, "{bytes: 1%}, 7 bytes, is less than the 80 bytes", "is 96, or 13.4%"),
+    ],
+    ids=str,
+)
+def test_an_impossible_share_is_refused_with_a_possible_one(budget: Any, message: str, hint: str) -> None:
+    """The percentage of the hint is rounded up: it is a possible budget."""
+    relative = RELATIVE.validate_python(budget)
+    check = check_macs if relative.currency == "macs" else sparsity_for
+    with pytest.raises(UsageError) as raised:
+        check(relative, FACTS, "net")
+
+    assert message in raised.value.message
+    assert hint in (raised.value.hint or "")
+    check(RELATIVE.validate_python({relative.currency: hint.split()[-1]}), FACTS, "net")
+
+
+def test_a_share_has_the_keys_of_the_number_that_it_is() -> None:
+    """37 of 370 multiply-adds, 52 of 385 parameters, 255 of 1540 bytes: one network by three notations each."""
+    assert keys(plan("macs=37")) == keys(plan("macs=10%")) == keys(plan("macs=10x")) == keys(plan("macs=10.1%"))
+    assert keys(plan("0.9")) == keys(plan("parameters=13.6%")) == keys(plan("bytes=16.6%"))
+    assert {"macs": 37} == plan("macs=10%").steps["mask/snip/10-percent-macs/seed0"].options["budget"]
+
+
+def test_a_relative_budget_goes_by_its_notation() -> None:
+    """Columns show it as written; names of steps and folders have no `%` and no space."""
+    planned = plan("macs=30.50 %", "bytes=4X", "0.9")
+
+    assert ["30.5% macs", "4x bytes", "0.9"] == [cell.budget for cell in planned.cells if cell.method == "snip"]
+    assert {"mask/snip/30.5-percent-macs/seed0", "mask/snip/4x-bytes/seed0"} <= planned.steps.keys()
+    assert not any(character in name for name in planned.steps for character in "% ")
+    assert {"30.5% macs": 112, "4x bytes": 385} == limits(planned)
+
+
+def test_the_strictest_of_relative_amounts() -> None:
+    """With images by their numbers, without by their shares."""
+    text = BASE + "sanity: {checks: [shuffle]}\n"
+    for given_text in (text, text.replace("dataset: digits", "dataset: {name: image_folder, root: nowhere}")):
+        planned = plan("macs=50%", "macs=4x", "macs=100%", text=given_text)
+
+        assert {"4x macs"} == {check.budget for check in planned.checks}
 
 
 def test_shares_have_the_keys_of_their_sparsity() -> None:
@@ -189,7 +280,18 @@ def test_a_plan_translates_its_budgets() -> None:
 
 
 @pytest.mark.parametrize(
-    "budget", ["0.999", "parameters=16", "parameters=400", "macs=1", "macs=371", "bytes=70", "bytes=2kB"]
+    "budget",
+    [
+        "0.999",
+        "parameters=16",
+        "parameters=400",
+        "macs=1",
+        "macs=371",
+        "bytes=70",
+        "bytes=2kB",
+        "macs=0.1%",
+        "bytes=50x",
+    ],
 )
 def test_a_plan_refuses_an_impossible_budget(budget: str) -> None:
     """At the place of the budget that is to blame, and before anything has run."""
@@ -206,7 +308,8 @@ def test_every_budget_can_be_planned_without_images() -> None:
     check_budget(planned)
 
     assert translations(planned) is None
-    for budget in ("parameters=52", "bytes=255"):
+    assert {} == limits(plan("macs=30%", text=text))
+    for budget in ("parameters=52", "bytes=255", "parameters=30%", "bytes=4x", "macs=30%"):
         planned = plan(budget, text=text)
         check_budget(planned)
         assert {None} == {cell.sparsity for cell in planned.cells if cell.mask}

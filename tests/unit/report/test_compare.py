@@ -110,7 +110,8 @@ def result(method: str, seed: int, accuracy: float, budget: str = "0.9") -> Resu
 def report(*results: Result) -> Report:
     """A run of some results."""
     about = {"schema_version": 1, "run": "r", "spec": "s", "model": "m", "dataset": "d", "method": "a", "seconds": 1.0}
-    empty: dict[str, Any] = {field.name: [] for field in fields(Report) if field.default is MISSING}
+    required = (field.name for field in fields(Report) if field.default is field.default_factory is MISSING)
+    empty: dict[str, Any] = {name: [] for name in required}
     empty["provenance"] = Provenance("", "", [0], {}, [])
     empty |= {"steps": {"run": 0, "reuse": 0, "resume": 0}, "scorer": {}, "cost": {}, "unprunable": {}, "chance": 10.0}
     empty |= {"test_images": IMAGES, "validation_images": IMAGES}

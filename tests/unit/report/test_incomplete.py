@@ -57,7 +57,20 @@ def test_a_mean_over_the_seeds_that_are_left_says_so(report: Report, capsys: pyt
 
     assert all(text.endswith(", 1 diverged") for text in first.texts)
     assert "mean ± sd of 2 seeds" in capsys.readouterr().out
-    assert ["magnitude at 0.9 and 100 macs is the mean over 1 of 2 seeds: seed 1 diverged"] == sentences
+    assert ["magnitude at 0.9 and 15.5% macs is the mean over 1 of 2 seeds: seed 1 diverged"] == sentences
+
+
+def test_a_relative_budget_is_shown_with_its_number(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    """The column has its notation, a sentence below its number; a report without one has no sentence."""
+    show_report(report)
+    texts = [capsys.readouterr().out, report_markdown(report), report_page(report)]
+    bare = replace(report, limits={})
+
+    assert all("15.5% macs: at most 100" in text for text in texts)
+    assert "result,magnitude,15.5% macs," in report_csv(report)
+    assert {"15.5% macs": 100} == report.json()["limits"]
+    assert "limits" not in bare.json()
+    assert "at most" not in report_markdown(bare)
 
 
 def test_failures_of_one_reason_are_one_warning() -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from autosparse.spec import Amount
+from autosparse.errors import UsageError
+from autosparse.spec import Amount, RelativeAmount, find_budget
 from autosparse.spec.budget import Budget
 
 WRITTEN: TypeAdapter[Any] = TypeAdapter(Budget)
@@ -39,6 +41,13 @@ WRITTEN: TypeAdapter[Any] = TypeAdapter(Budget)
         ({"bytes": "512 KiB"}, Amount("bytes", 524_288)),
         ({"bytes": "2MiB"}, Amount("bytes", 2_097_152)),
         ({"bytes": "77B"}, Amount("bytes", 77)),
+        ({"macs": "30"}, Amount("macs", 30)),
+        ({"macs": "30%"}, RelativeAmount("macs", Fraction(3, 10), "30%")),
+        ({"parameters": "12.5 %"}, RelativeAmount("parameters", Fraction(1, 8), "12.5%")),
+        ({"bytes": "100%"}, RelativeAmount("bytes", Fraction(1), "100%")),
+        ({"macs": "4x"}, RelativeAmount("macs", Fraction(1, 4), "4x")),
+        ({"macs": "3 X"}, RelativeAmount("macs", Fraction(1, 3), "3x")),
+        ({"macs": "1x"}, RelativeAmount("macs", Fraction(1), "1x")),
     ],
     ids=str,
 )
@@ -82,6 +91,18 @@ def test_percent_is_the_float_that_is_written() -> None:
         ({"macs": float("inf")}, "but is inf", ""),
         ({"macs": 2**53}, "must be a whole number", ""),
         ({"macs": 1.5}, "but is 1.5", "1.5 is not whole"),
+        ({"macs": 0.3}, "or a share such as 30% or 4x but is 0.3", "for 30 % of the dense network write 30%"),
+        ({"macs": "0.125"}, "but is '0.125'", "for 12.5 % of the dense network write 12.5%"),
+        ({"macs": 1e-300}, "but is 1e-300", "1e-300 is not whole"),
+        ({"macs": "0%"}, "must be above 0% and at most 100% but is 0%", "30% keeps at most 30 %"),
+        ({"bytes": "101 %"}, "at most 100% but is 101 %", "of the dense network's bytes"),
+        ({"macs": "-3%"}, "but is -3%", ""),
+        ({"macs": "0.5x"}, "must be at least 1x but is 0.5x", "4x keeps at most a quarter"),
+        ({"macs": "30 %%"}, "but is '30 %%'", "such as 5M"),
+        ({"macs": "30 percent"}, "but is '30 percent'", "units: k, M, G, %, x"),
+        ({"sparsity": "99%"}, "but is in 'sparsity'", "a sparsity stands alone: 99%"),
+        ("30% macs", "must be a number", "in a spec write {macs: 30%}"),
+        ("macs = 30%", "must be a number", "in a spec write {macs: 30%}"),
         ({"macs": "1.0005k"}, "but is '1.0005k'", "1000.5 is not whole"),
         ({"macs": "5m"}, "but is '5m'", "did you mean `5M`?"),
         ({"parameters": "120K"}, "but is '120K'", "did you mean `120k`?"),
@@ -133,3 +154,38 @@ def test_labels_are_exact(currency: str, amount: int) -> None:
 
     assert budget == WRITTEN.validate_python({currency: number})
     assert budget == WRITTEN.validate_python(WRITTEN.dump_python(budget, mode="json"))
+
+
+@given(
+    st.sampled_from(["parameters", "macs", "bytes"]),
+    st.decimals(1, 100, places=12).map(lambda number: f"{number:f}"),
+    st.sampled_from(["%", " %", "x", " X"]),
+)
+@example("macs", "007.50", "%")
+@example("macs", "100", "X")
+def test_relative_amounts_are_exact(currency: str, number: str, unit: str) -> None:
+    """A name read back is the same budget, and so is the spec that `render` prints; a share is exact."""
+    budget = WRITTEN.validate_python({currency: number + unit})
+    name, _, named = str(budget).partition(" ")
+
+    assert (currency, Fraction(number) / 100 if "%" in unit else 1 / Fraction(number)) == (named, budget.share)
+    for again in ({currency: name}, WRITTEN.dump_python(budget, mode="json")):
+        assert (budget, str(budget)) == ((read := WRITTEN.validate_python(again)), str(read))
+
+
+def test_a_budget_goes_by_any_notation() -> None:
+    """A command that names a budget of a run takes its name, or any way to write it."""
+    budgets = (0.9, Amount("parameters", 2000), RelativeAmount("macs", Fraction(1, 4), "4x"))
+    ways: list[list[Any]] = [
+        [0.9, "0.9", "90%", "10x"],
+        ["2k parameters", "parameters=2k", "parameters=2000", {"parameters": "2k"}],
+        ["4x macs", "macs=4x", "macs=25%", {"macs": "25 %"}],
+    ]
+
+    assert [[budget] * len(some) for budget, some in zip(budgets, ways, strict=True)] == [
+        [find_budget(budgets, way) for way in some] for some in ways
+    ]
+    assert find_budget(budgets, "macs=30%") is None
+    for wrong, message in (("much", "must be a number"), ([0.9, 0.8], "must be one budget but is 2")):
+        with pytest.raises(UsageError, match=message):
+            find_budget(budgets, wrong)  # type: ignore[arg-type]
