@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -18,6 +19,7 @@ from autosparse.backends import fitting_threads
 from autosparse.core.allocation import macs as macs_of
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, mean_cross_entropy
+from autosparse.core.graph.slicing import Slicing
 from autosparse.core.layer_kinds import Kind, declare_layers, declared_of
 from autosparse.core.schedule import Pruning
 from autosparse.core.torch_compat.autocast_state import autocast_suspended
@@ -29,6 +31,7 @@ from autosparse.core.weights import (
     keep_count,
     left_out,
     prunable_weights,
+    sparsity_of,
     total_of,
     unprunable,
 )
@@ -44,6 +47,7 @@ from autosparse.spec.method import Method, searched
 from autosparse.spec.resolve import filled, selection_of
 from autosparse.spec.section import Section
 from autosparse.steps.scorer import make_scorer, read_scorer, read_state
+from autosparse.text import quoted
 
 # For schedules that train: a default for any network; a spec sets a suitable value.
 _RECIPE = Recipe(optimizer="adamw", lr=1e-3, precision="float32")
@@ -137,10 +141,7 @@ def prune(
     if isinstance(batches, int | float):
         hint = "such as a DataLoader; how much to remove is `sparsity=0.95`"
         raise UsageError(f"`batches` must be batches of `(x, y)` but is {batches}", hint)
-    if (sparsity is None) == (macs is None):
-        raise UsageError("`prune` needs a sparsity, or else `macs`", "such as `sparsity=0.95` or `macs=0.3`")
-    if macs is not None and not 0 < macs <= 1:
-        raise UsageError(f"`macs` must be above 0 and at most 1 but is {macs:g}", "0.3 keeps 30 % of the multiply-adds")
+    _check_budget(sparsity, macs)
     request = _request(_with_unit(method, unit), sparsity or 0.0, seed)
     plain = unwrap(model)
     scorer = DEFAULT if scorer is None else scorer
@@ -152,37 +153,10 @@ def prune(
         if sentence := left_out(evidence.model):
             evidence.note(sentence)
         total, keep = _amounts(evidence, request.sparsity, macs)
-        if macs is None and keep < len(evidence.layers):
-            raise UsageError(
-                f"sparsity {request.sparsity:g} leaves {keep} of {total} weights for {len(evidence.layers)} layers",
-                f"at most {1 - len(evidence.layers) / total:.6g} leaves one in each",
-            )
-        try:
-            made = _function(request.method.unit)(evidence)
-            pruning = Pruning(
-                evidence,
-                total,
-                keep,
-                score=with_signal(_function(request.method.criterion)),
-                allocate=made.limited(_function(request.method.allocation), macs=macs is not None),
-                select=_function(request.method.selection),
-                recipe=_RECIPE,
-                blind=request.method.selection.entry.facts.get("blind", False),
-                unit=made if request.method.prunes_channels else None,
-            )
-            chosen = _function(request.method.schedule)(pruning)
-            masks, slicing = pruning.spread(chosen), made.slicing(chosen)
-            costs = {layer.name: 1 if macs is None else layer.positions for layer in evidence.layers}
-            masks = _function(request.method.repair)(evidence, masks, pruning.score, costs)
-        except ValueError as error:
-            name = request.method.criterion.name
-            where = f"sparsity {request.sparsity:g}" if macs is None else f"{macs:.0%} of the multiply-adds"
-            message = f"criterion `{name}` at {where}: {error}"
-            raise AutosparseError(message, getattr(error, "hint", None)) from error
+        masks, slicing, channels = _made(evidence, request.method, total, keep, macs)
     weights = named_parameters(plain)
     placed = {name: mask.to(weights[name].device) for name, mask in masks.items()}
     declared = declared_of(evidence.model).kinds
-    channels = made.counts(chosen)
     return Masks(
         placed,
         model=plain,
@@ -191,6 +165,42 @@ def prune(
         slicing=slicing,
         channels=channels,
     )
+
+
+def _made(
+    evidence: Evidence, method: Method, total: int, keep: int, macs: float | None
+) -> tuple[Tensors, Slicing | None, Mapping[str, Sequence[int]]]:
+    # Masks of weights, and of whole channels the smaller network and the channels kept.
+    try:
+        unit = _function(method.unit)(evidence)
+        pruning = Pruning(
+            evidence,
+            total,
+            keep,
+            score=with_signal(_function(method.criterion)),
+            allocate=unit.limited(_function(method.allocation), macs=macs is not None),
+            select=_function(method.selection),
+            recipe=_RECIPE,
+            blind=method.selection.entry.facts.get("blind", False),
+            unit=unit if method.prunes_channels else None,
+        )
+        chosen = _function(method.schedule)(pruning)
+        costs = {layer.name: 1 if macs is None else layer.positions for layer in evidence.layers}
+        masks = _function(method.repair)(evidence, pruning.spread(chosen), pruning.score, costs)
+        return masks, unit.slicing(chosen), unit.counts(chosen)
+    except ValueError as error:
+        where = f"sparsity {sparsity_of(total, keep):g}" if macs is None else f"{macs:.0%} of the multiply-adds"
+        message = f"criterion `{method.criterion.name}` at {where}: {error}"
+        raise AutosparseError(message, getattr(error, "hint", None)) from error
+
+
+def _check_budget(sparsity: float | None, macs: float | None) -> None:
+    if (sparsity is None) == (macs is None):
+        raise UsageError("`prune` needs a sparsity, or else `macs`", "such as `sparsity=0.95` or `macs=0.3`")
+    if macs is None:
+        return
+    if isinstance(macs, bool) or not isinstance(macs, int | float) or not 0 < macs <= 1:
+        raise UsageError(f"`macs` must be above 0 and at most 1 but is {quoted(macs)}", "0.3 keeps 30 % of them")
 
 
 def _with_unit(method: str | Mapping[str, Any], unit: str | Mapping[str, Any] | None) -> str | Mapping[str, Any]:
@@ -202,11 +212,16 @@ def _with_unit(method: str | Mapping[str, Any], unit: str | Mapping[str, Any] | 
 
 def _amounts(evidence: Evidence, sparsity: float, macs: float | None) -> tuple[int, int]:
     # Weights or multiply-adds, in total and to keep.
-    if macs is None:
-        total = total_of(evidence.weights)
-        return total, keep_count(total, sparsity)
-    total = macs_of(evidence.layers)
-    return total, round(macs * total)
+    if macs is not None:
+        total = macs_of(evidence.layers)
+        return total, math.floor(macs * total)
+    total, layers = total_of(evidence.weights), len(evidence.layers)
+    if (keep := keep_count(total, sparsity)) < layers:
+        raise UsageError(
+            f"sparsity {sparsity:g} leaves {keep} of {total} weights for {layers} layers",
+            f"at most {1 - layers / total:.6g} leaves one in each",
+        )
+    return total, keep
 
 
 def score(

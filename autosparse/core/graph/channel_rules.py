@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from autosparse.core.graph.channel_labels import CONSTANT, along, compressed, constant, first_along, varying, vector
+from autosparse.core.graph.channel_registry import argument, rule, unknown, unlabelled
 from autosparse.core.graph.channel_walk import Held, Walk, is_node, is_tensor, operation_of, shape_of
 from autosparse.lazy_torch import torch
-
-Rule = Callable[[Walk, Any], Any]
-RULES: dict[str, Rule] = {}
-
-
-def _rule(*names: str) -> Callable[[Rule], Rule]:
-    def register(rule: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, rule))
-        return rule
-
-    return register
-
-
-def _argument(node: Any, index: int, name: str, default: Any = None) -> Any:
-    return node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
-
-
-def _output(node: Any) -> Any:
-    # Labels of a result that belongs to no channel.
-    value = node.meta.get("val")
-    if isinstance(value, list | tuple):
-        return [constant(part.shape) if isinstance(part, torch.Tensor) else None for part in value]
-    return constant(value.shape) if isinstance(value, torch.Tensor) else None
-
 
 # -- layers with weights
 
 
-@_rule("linear")
+@rule("linear")
 def _linear(walk: Walk, node: Any) -> Any:
-    return _multiplied(walk, node, node.args[0], node.args[1], transposed=True, bias=_argument(node, 2, "bias"))
+    return _multiplied(walk, node, node.args[0], node.args[1], transposed=True, bias=argument(node, 2, "bias"))
 
 
-@_rule("addmm")
+@rule("addmm")
 def _addmm(walk: Walk, node: Any) -> Any:
     return _multiplied(walk, node, node.args[1], node.args[2], transposed=False, bias=node.args[0])
 
@@ -59,18 +35,18 @@ def _multiplied(walk: Walk, node: Any, read: Any, held: Any, *, transposed: bool
     walk.follow(name, columns, vector(labels, last), reads=True)
     gives = walk.axis(name, rows)
     if is_node(bias):
-        walk.attach(bias, gives)
+        walk.attach(walk.of(bias), gives)
     return along(gives, last, shape_of(node))
 
 
-@_rule("conv1d", "conv2d", "conv3d")
+@rule("conv1d", "conv2d", "conv3d")
 def _convolution(walk: Walk, node: Any) -> Any:
-    return _convolved(walk, node, groups=_argument(node, 6, "groups", 1), transposed=False)
+    return _convolved(walk, node, groups=argument(node, 6, "groups", 1), transposed=False)
 
 
-@_rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
 def _transposed(walk: Walk, node: Any) -> Any:
-    return _convolved(walk, node, groups=_argument(node, 6, "groups", 1), transposed=True)
+    return _convolved(walk, node, groups=argument(node, 6, "groups", 1), transposed=True)
 
 
 def _convolved(walk: Walk, node: Any, *, groups: int, transposed: bool) -> Any:
@@ -90,12 +66,12 @@ def _convolved(walk: Walk, node: Any, *, groups: int, transposed: bool) -> Any:
         gives = of_inputs[:, 0].repeat_interleave(shape[1] // groups)
         rows = of_inputs[:, 0].repeat_interleave(len(reads) // groups) if transposed else gives
         walk.follow(name, 0, rows)
-    if is_node(bias := _argument(node, 2, "bias")):
-        walk.attach(bias, gives)
+    if is_node(bias := argument(node, 2, "bias")):
+        walk.attach(walk.of(bias), gives)
     return along(gives, 1, shape)
 
 
-@_rule("embedding")
+@rule("embedding")
 def _embedding(walk: Walk, node: Any) -> Any:
     weight = walk.weight(node.args[0])
     if weight is None or weight[1] != (0, 1):
@@ -103,21 +79,21 @@ def _embedding(walk: Walk, node: Any) -> Any:
     return along(walk.axis(weight[0], 1), len(shape_of(node)) - 1, shape_of(node))
 
 
-@_rule("_native_batch_norm_legit_no_training", "native_batch_norm", "batch_norm")
+@rule("_native_batch_norm_legit_no_training", "native_batch_norm", "batch_norm")
 def _batch_norm(walk: Walk, node: Any) -> Any:
     labels = walk.activation(node.args[0])
     if labels is None:
         return unknown(walk, node)
     walk.require(labels, [dim for dim in range(labels.ndim) if dim != 1])
     for held in filter(is_node, node.args[1:5]):
-        walk.attach(held, vector(labels, 1))
+        walk.attach(walk.of(held), vector(labels, 1))
     return [labels, None, None] if isinstance(node.meta["val"], list | tuple) else labels
 
 
 # -- products of activations
 
 
-@_rule("matmul", "bmm", "mm")
+@rule("matmul", "bmm", "mm")
 def _matmul(walk: Walk, node: Any) -> Any:
     first, second = node.args[:2]
     if isinstance(walk.of(second), Held) and not isinstance(walk.of(first), Held):
@@ -125,10 +101,10 @@ def _matmul(walk: Walk, node: Any) -> Any:
     return _attended(walk, node, [first, second])
 
 
-@_rule("scaled_dot_product_attention")
+@rule("scaled_dot_product_attention")
 def _attention(walk: Walk, node: Any) -> Any:
     result = _attended(walk, node, node.args[:3])
-    if isinstance(result, torch.Tensor) and is_node(mask := _argument(node, 3, "attn_mask")):
+    if isinstance(result, torch.Tensor) and is_node(mask := argument(node, 3, "attn_mask")):
         scores = result[..., :1].expand(*result.shape[:-1], shape_of(mask)[-1])
         if (of_mask := walk.of(mask)) is not None:
             _combine(walk, [scores, of_mask])
@@ -161,7 +137,7 @@ def _unite_within(walk: Walk, labels: torch.Tensor, kept: tuple[int, ...]) -> No
     walk.labels.join(flat[..., :1], flat, walk.reason)
 
 
-@_rule("einsum")
+@rule("einsum")
 def _einsum(walk: Walk, node: Any) -> Any:
     # Letters that every term has count matrices; labels that vary along any other letter are joined.
     equation, operands = node.args[0].replace(" ", ""), node.args[1]
@@ -194,7 +170,7 @@ def _einsum(walk: Walk, node: Any) -> Any:
 # -- operations on every element
 
 
-@_rule(
+@rule(
     "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh", "gelu", "leaky_relu", "elu",
     "selu", "celu", "mish", "softplus", "softsign", "logsigmoid", "log_sigmoid", "prelu", "_prelu_kernel", "threshold",
 )  # fmt: skip
@@ -231,7 +207,7 @@ def _combine(walk: Walk, values: list[Any]) -> torch.Tensor:
         else:
             walk.labels.join(first, wide, walk.reason)
     for held in (value for value in values if isinstance(value, Held)):
-        walk.attachments.append(_attachment(walk, held, first))
+        walk.attach(held, first)
     return first
 
 
@@ -239,13 +215,7 @@ def _distinct(walk: Walk, labels: torch.Tensor) -> int:
     return len(walk.labels.roots(labels).unique())
 
 
-def _attachment(walk: Walk, held: Held, labels: torch.Tensor) -> Any:
-    from autosparse.core.graph.channel_walk import Attachment
-
-    return Attachment(held, labels, walk.reason)
-
-
-@_rule(
+@rule(
     "clone",
     "contiguous",
     "alias",
@@ -265,7 +235,7 @@ def _same(walk: Walk, node: Any) -> Any:
     return walk.of(node.args[0])
 
 
-@_rule("softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum", "_safe_softmax", "glu")
+@rule("softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum", "_safe_softmax", "glu")
 def _along_dim(walk: Walk, node: Any) -> Any:
     labels = walk.activation(node.args[0])
     if labels is None or shape_of(node) != tuple(labels.shape):
@@ -274,7 +244,7 @@ def _along_dim(walk: Walk, node: Any) -> Any:
     return labels
 
 
-@_rule("layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm")
+@rule("layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm")
 def _layer_norm(walk: Walk, node: Any) -> Any:
     labels = walk.activation(node.args[0])
     if labels is None:
@@ -282,16 +252,16 @@ def _layer_norm(walk: Walk, node: Any) -> Any:
     dims = range(labels.ndim - len(node.args[1]), labels.ndim)
     walk.require(labels, dims)
     for held in filter(is_node, node.args[2:4]):
-        walk.attach(held, labels)
+        walk.attach(walk.of(held), labels)
     value = node.meta["val"]
-    return [labels, *_output(node)[1:]] if isinstance(value, list | tuple) else labels
+    return [labels, *unlabelled(node)[1:]] if isinstance(value, list | tuple) else labels
 
 
-@_rule("mean", "sum", "amax", "amin", "var", "std", "prod", "logsumexp", "linalg_vector_norm", "norm", "any", "all")
+@rule("mean", "sum", "amax", "amin", "var", "std", "prod", "logsumexp", "linalg_vector_norm", "norm", "any", "all")
 def _reduced(walk: Walk, node: Any) -> Any:
     labels = walk.activation(node.args[0])
     position = 2 if operation_of(node) in ("linalg_vector_norm", "norm") else 1
-    dims = _argument(node, position, "dim")
+    dims = argument(node, position, "dim")
     if labels is None or not is_tensor(node):
         return unknown(walk, node)
     over = [*range(labels.ndim)] if dims is None or dims == [] else [dims] if isinstance(dims, int) else [*dims]
@@ -300,7 +270,7 @@ def _reduced(walk: Walk, node: Any) -> Any:
     return first_along(labels, over).reshape(shape_of(node))
 
 
-@_rule(
+@rule(
     "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
     "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d",
     "adaptive_max_pool3d", "max_pool2d_with_indices", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
@@ -317,140 +287,7 @@ def _pooled(walk: Walk, node: Any) -> Any:
     spatial = [dim for dim in range(labels.ndim) if labels.shape[dim] != first.shape[dim] or dim > labels.ndim - 2]
     walk.require(labels, spatial)
     result = first_along(labels, spatial).expand(first.shape)
-    return [result, *_output(node)[1:]] if isinstance(value, list | tuple) else result
-
-
-# -- operations that move elements
-
-
-@_rule(
-    "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "squeeze", "unsqueeze", "repeat",
-    "flatten", "unflatten", "movedim", "pixel_shuffle", "pixel_unshuffle", "repeat_interleave", "numpy_T", "mT",
-    "channel_shuffle",
-)  # fmt: skip
-def _moved(walk: Walk, node: Any) -> Any:
-    return _executed(walk, node)
-
-
-def _executed(walk: Walk, node: Any) -> Any:
-    value = walk.of(node.args[0])
-    # Labels have other strides than the tensor.
-    move = torch.reshape if operation_of(node) in ("view", "_unsafe_view") else node.target
-    if isinstance(value, Held):
-        return Held(move(value.positions, *node.args[1:], **node.kwargs))
-    if not isinstance(value, torch.Tensor):
-        return unknown(walk, node)
-    labels = move(value, *node.args[1:], **node.kwargs)
-    if tuple(value.shape) != tuple(labels.shape) and len(varying(labels)) > 1:
-        walk.single.append(labels)
-    if labels.ndim != value.ndim and varying(value):
-        walk.owners.append((walk.module, value))
-    return labels
-
-
-@_rule("select", "slice", "roll", "index_select", "flip", "narrow")
-def _picked(walk: Walk, node: Any) -> Any:
-    labels = walk.of(node.args[0])
-    if isinstance(labels, torch.Tensor):
-        dims = _argument(node, 2, "dims", []) if operation_of(node) == "roll" else _argument(node, 1, "dim", 0)
-        dims = [dims] if isinstance(dims, int) else [*dims] or [*range(labels.ndim)]
-        kept = [d for d in dims if not (operation_of(node) == "slice" and shape_of(node)[d] == labels.shape[d])]
-        walk.require(labels, kept)
-    if operation_of(node) == "index_select":
-        return _indexed(walk, node, [node.args[2]])
-    return _executed(walk, node)
-
-
-@_rule("unbind", "split", "split_with_sizes", "chunk")
-def _parts(walk: Walk, node: Any) -> Any:
-    value, default = walk.of(node.args[0]), 0
-    dim = _argument(node, 1 if operation_of(node) == "unbind" else 2, "dim", default)
-    if isinstance(value, Held):
-        return [Held(part) for part in node.target(value.positions, *node.args[1:], **node.kwargs)]
-    if not isinstance(value, torch.Tensor):
-        return unknown(walk, node)
-    parts = [*node.target(value, *node.args[1:], **node.kwargs)]
-    dim %= value.ndim
-    if operation_of(node) != "unbind" and len({part.shape[dim] for part in parts}) == 1:
-        walk.single.append(value.unflatten(dim, (len(parts), -1)))  # equal parts stay equal
-    else:
-        walk.require(value, [dim])
-    walk.owners.append((walk.module, value))
-    return parts
-
-
-@_rule("getitem")
-def _item(walk: Walk, node: Any) -> Any:
-    value = walk.of(node.args[0])
-    return value[node.args[1]] if isinstance(value, list | tuple) else unknown(walk, node)
-
-
-@_rule("cat")
-def _concatenated(walk: Walk, node: Any) -> Any:
-    values = [walk.of(part) for part in node.args[0]]
-    dim = _argument(node, 1, "dim", 0)
-    if all(isinstance(value, Held) for value in values):
-        return Held(torch.cat([value.positions for value in values], dim))
-    labels = [walk.activation(part) for part in node.args[0]]
-    if any(one is None for one in labels):
-        return unknown(walk, node)
-    known = [one for one in labels if one is not None]
-    dim %= known[0].ndim
-    moving = [dim in varying(one) for one, value in zip(known, values, strict=True) if not isinstance(value, Held)]
-    if any(moving) or all(bool((one == CONSTANT).all()) for one in known):
-        return torch.cat(known, dim)
-    # Tokens next to one another share their channels.
-    shape = [*shape_of(node)]
-    lines = [first_along(one, [dim]) for one, value in zip(known, values, strict=True) if not isinstance(value, Held)]
-    for one in lines[1:]:
-        walk.labels.join(lines[0], one, walk.reason)
-    for value in values:
-        if isinstance(value, Held):
-            walk.attachments.append(_attachment(walk, value, lines[0].expand(value.positions.shape)))
-    return lines[0].expand(shape)
-
-
-@_rule("stack")
-def _stacked(walk: Walk, node: Any) -> Any:
-    labels = [walk.activation(part) for part in node.args[0]]
-    if any(one is None for one in labels):
-        return unknown(walk, node)
-    result = torch.stack([one for one in labels if one is not None], _argument(node, 1, "dim", 0))
-    if len(varying(result)) > 1:
-        walk.single.append(result)
-    return result
-
-
-@_rule("pad", "constant_pad_nd")
-def _padded(walk: Walk, node: Any) -> Any:
-    labels, sizes = walk.activation(node.args[0]), node.args[1]
-    if labels is None:
-        return unknown(walk, node)
-    padded = {labels.ndim - 1 - number // 2 for number, size in enumerate(sizes) if size}
-    if padded & {*varying(labels)}:
-        return torch.nn.functional.pad(labels, [*sizes], value=CONSTANT)
-    return first_along(labels, padded).expand(shape_of(node))
-
-
-@_rule("index")
-def _index(walk: Walk, node: Any) -> Any:
-    return _indexed(walk, node, node.args[1])
-
-
-def _indexed(walk: Walk, node: Any, indices: Any) -> Any:
-    value = walk.of(node.args[0])
-    known = [None if index is None else walk.concrete(index) for index in indices]
-    if any(one is None for one, index in zip(known, indices, strict=True) if index is not None):
-        return unknown(walk, node)
-    if operation_of(node) == "index_select":
-        known = [*[None] * (node.args[1] % len(shape_of(node.args[0]))), *known]
-    take = tuple(slice(None) if one is None else one for one in known)
-    if isinstance(value, Held):
-        return Held(value.positions[take])
-    if not isinstance(value, torch.Tensor):
-        return unknown(walk, node)
-    walk.require(value, [dim for dim, one in enumerate(known) if one is not None])
-    return value[take]
+    return [result, *unlabelled(node)[1:]] if isinstance(value, list | tuple) else result
 
 
 # -- everything else
@@ -460,20 +297,13 @@ def _whole(walk: Walk, node: Any) -> Any:
     # Computed from parameters alone: they stay whole.
     for read in node.all_input_nodes:
         walk.fix(walk.of(read))
-    return _output(node)
-
-
-def unknown(walk: Walk, node: Any) -> Any:
-    """Keep all channels that an operation without a rule reads."""
-    for read in node.all_input_nodes:
-        walk.fix(walk.of(read))
-    return _output(node)
+    return unlabelled(node)
 
 
 def otherwise(walk: Walk, node: Any) -> Any:
     """Label the result of an operation without a rule of its name: one on every element, or an unknown one."""
     if not any(is_tensor(read) or isinstance(walk.of(read), list) for read in node.all_input_nodes):
-        return _output(node)  # made from numbers
+        return unlabelled(node)  # made from numbers
     if torch.Tag.pointwise in getattr(node.target, "tags", ()) and is_tensor(node):
         return pointwise(walk, node)
     return unknown(walk, node)

@@ -96,9 +96,9 @@ class Walk:
 
     @property
     def reason(self) -> str:
-        """The operation of the present node and its module, for reasons."""
+        """The reason why channels stay that the present node reads."""
         name, module = operation_of(self._node), self.module
-        return f"`{name}` in {module}" if module else f"`{name}`"
+        return f"`{name}` in {module} reads all of them" if module else f"`{name}` reads all of them"
 
     @property
     def module(self) -> str:
@@ -190,9 +190,8 @@ class Walk:
         if isinstance(labels, torch.Tensor) and {dim % labels.ndim for dim in dims} & {*varying(labels)}:
             self.conditions.append(Condition(labels, tuple(dim % labels.ndim for dim in dims), self.reason))
 
-    def attach(self, node: Any, labels: torch.Tensor) -> None:
+    def attach(self, held: Any, labels: torch.Tensor) -> None:
         """Let the elements of a parameter or buffer follow labels of its shape, or of one that it broadcasts to."""
-        held = self.of(node)
         if isinstance(held, Held):
             self.attachments.append(Attachment(held, labels, self.reason))
 
@@ -215,7 +214,7 @@ class Walk:
                 self._values[node] = rule(self, node)
             elif node.op == "output":
                 for read in node.all_input_nodes:
-                    self.fix(self.of(read), "the network's output")
+                    self.fix(self.of(read), "they are the network's output")
         self.settle()
 
     def _placed(self, node: Any) -> Any:
@@ -246,7 +245,7 @@ class Walk:
                 self.labels.fix(second, reason)
         for labels in self.single:
             if len(varying(self.labels.roots(labels))) > 1:
-                self.labels.fix(labels, "its code rearranges channels")
+                self.labels.fix(labels, "its code rearranges them")
 
     def _joined(self) -> bool:
         changed = False
@@ -269,7 +268,7 @@ class Walk:
             if len(dims := varying(roots)) > 1:
                 best = max(dims, key=lambda dim: distinct_after(roots, dim))
                 flat = compressed(labels).movedim(best, 0).flatten(1)
-                if self.labels.join(flat[:, :1], flat, "its code rearranges channels"):
+                if self.labels.join(flat[:, :1], flat, "its code rearranges them"):
                     return True
         return False
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.borders import border, refusal
+from autosparse.core.graph import channel_moves  # noqa: F401 -- registers its rules
 from autosparse.core.graph.channel_labels import CONSTANT
-from autosparse.core.graph.channel_rules import RULES, otherwise
+from autosparse.core.graph.channel_registry import RULES
+from autosparse.core.graph.channel_rules import otherwise
 from autosparse.core.graph.channel_walk import Axis, Walk
 from autosparse.core.inputs import Inputs, arguments
 from autosparse.core.weights import prunable_weights, unprunable
@@ -112,7 +114,7 @@ def _reason(walk: Walk, name: str) -> str:
     # The reason if no dimension of a weight is part of a group.
     axes = [labels for (tensor, _), labels in walk.axes.items() if tensor == name]
     if not axes:
-        return "it is part of no layer that channels pass"
+        return "no channels pass it"
     if any(bool((walk.labels.roots(labels) != CONSTANT).any()) for labels in axes):
         return ""
     return next(

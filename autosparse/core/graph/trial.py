@@ -14,8 +14,8 @@ from autosparse.core.graph.slicing import sliced, slicing_of
 from autosparse.core.inputs import Inputs, call, noise_like
 from autosparse.lazy_torch import torch
 
-_FIXED = "its code fixes the number of channels"
-_SINGLE = "its channels leave together or not at all"
+_FIXED = "its code fixes their number"
+_SINGLE = "they leave together or not at all"
 
 
 def find_groups(network: torch.nn.Module, example: Inputs) -> Coupling:
