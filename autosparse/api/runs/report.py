@@ -20,7 +20,7 @@ from autosparse.report.finished import Finished
 from autosparse.report.schema import Report as ReportData
 from autosparse.spec import find_budget
 from autosparse.spec.overrides import BudgetOption
-from autosparse.steps.mask import read_masks
+from autosparse.steps.mask import ChannelMaskResult, read_masks
 from autosparse.steps.train import TrainResult
 from autosparse.text import plural
 
@@ -104,7 +104,9 @@ class Report:
         cell = self._cell(method, budget, seed)
         if cell.mask is None:
             raise UsageError(f"the network of method `{cell.method}` has no masks", "name a method that prunes")
-        return Masks(read_masks(self.finished.open(cell.mask)).masks)
+        result = read_masks(self.finished.open(cell.mask))
+        slicing, channels = (result.slices, result.groups) if isinstance(result, ChannelMaskResult) else (None, None)
+        return Masks(result.masks, slicing=slicing, channels=channels)
 
     def model(
         self, method: str | None = None, budget: BudgetOption | None = None, seed: int | None = None
