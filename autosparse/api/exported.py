@@ -35,7 +35,7 @@ from autosparse.exporters import (
     open_model,
     runtime_of,
 )
-from autosparse.exporters.quantization import damage, loses_accuracy
+from autosparse.exporters.quantization import AT_ONCE, damage, loses_accuracy
 from autosparse.exporters.signature import Signature
 from autosparse.lazy_torch import torch
 from autosparse.packaged import __version__
@@ -161,7 +161,7 @@ def write(subject: Subject, choice: Choice, folder: Path) -> Exported:
     """
     folder.mkdir(exist_ok=True)
     about, network, tag = subject.about(), subject.network, tag_of(choice)
-    parts = -(-examples_in(subject.calibration) // max(BATCHES))
+    parts = -(-examples_in(subject.calibration) // AT_ONCE)
     model = Model(
         state_of(network),
         subject.masks,

@@ -20,8 +20,8 @@ Quantize = Annotated[
     Literal["none", "int8", "dynamic"],
     "8-bit integers: `int8` for all layers, calibrated on training images; `dynamic` for linear layers",
 ]
-CALIBRATION = 256
-"""training images of a calibration"""
+CALIBRATION, AT_ONCE = 256, 8
+"""training images of a calibration, and of one of its batches: onnxruntime keeps all their activations"""
 _PROBLEM = "onnxruntime does not quantize it"
 _MOST_LOST, _MOST_ERROR, _TINY = 0.1, 0.5, 1e-30
 
@@ -40,7 +40,7 @@ def quantized(proto: Any, quantize: str, calibration: Callable[[], Iterable[Inpu
     """Return a float32 ONNX model with integers in its layers; outputs and inputs keep their types.
 
     Weights are int8, one scale for each output channel, activations uint8: the pair that has instructions on x86-64
-    (VNNI) and on ARM. Static models have the ranges of the activations in the batches of `calibration`. Weights have 7
+    (VNNI). Static models have the ranges of the activations in the batches of `calibration`. Weights have 7
     bits: 8 overflow the 16-bit sums of processors without VNNI. Raises ValueError for a model without such layers.
     """
     with _importing():

@@ -108,6 +108,12 @@ def onnx(model: Model, *, shrink: Shrink = True, quantize: Quantize = "none") ->
     """
     with _importing():
         import onnxscript  # noqa: F401
+    program = _program(model, shrink)
+    return onnx_files(program if quantize == NONE else quantized(program, quantize, model.calibration), model.signature)
+
+
+def _program(model: Model, shrink: bool) -> Any:
+    # The network as a float32 ONNX model.
     signature = model.signature
     nowhere = io.StringIO()  # torch.onnx prints progress to stdout, which is for results
     with (
@@ -137,7 +143,7 @@ def onnx(model: Model, *, shrink: Shrink = True, quantize: Quantize = "none") ->
     graph = proto.graph
     for holder in (proto, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
         del holder.metadata_props[:]  # source files and lines of this machine are no part of a model
-    return onnx_files(proto if quantize == NONE else quantized(proto, quantize, model.calibration), signature)
+    return proto
 
 
 def onnx_files(proto: Any, signature: Signature | None) -> dict[str, bytes]:

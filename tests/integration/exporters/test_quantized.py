@@ -141,6 +141,23 @@ def test_a_calibration_has_examples_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("labels", "text"), [(None, "its outputs differ by"), (True, "its accuracy is")])
+def test_a_network_that_integers_destroy(labels: bool | None, text: str, tmp_path: Path) -> None:
+    """One input of a wide range, which the network ignores, leaves no steps for the others: nothing is written."""
+    network, example = nn.Linear(8, 4), torch.randn(128, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        network.weight[:, 0], network.bias[:] = 0, 0
+        example[:, 0] *= 1e6
+        classes = network(example).argmax(dim=1)
+
+    with pytest.raises(AutosparseError, match=f"the onnx model is not that of the network after a reload: {text}"):
+        autosparse.export(
+            network, None, tmp_path / "out", format=INT8, example=example, labels=classes if labels else None
+        )
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
 def test_bytes_depend_on_no_process(tmp_path: Path) -> None:
     """Neither on the order of Python's sets nor on the number of threads."""
     code = f"""

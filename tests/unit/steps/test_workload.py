@@ -207,5 +207,7 @@ def test_a_calibration_counts_its_images() -> None:
     assert (256, 256 * macs) == (static.counted.images - plain.counted.images, static.counted.macs - plain.counted.macs)
     assert plain.counted == dynamic.counted
     assert 256 == static.units["forward"] - plain.units["forward"]
-    assert 1197 * 64 == static.memory[0]["data"] - plain.memory[0]["data"]
+    assert [len(plain.memory)] * 2 == [len(static.memory) - 1, len(dynamic.memory)]
+    assert (16, 1.0) == (static.memory[-1]["forward"], static.memory[-1]["bytes"] / dynamic.memory[0]["bytes"])
+    assert plain.memory[0]["bytes"] < dynamic.memory[0]["bytes"]
     assert static.about != plain.about
