@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +23,7 @@ Quantize = Annotated[
 ]
 CALIBRATION, AT_ONCE = 256, 8
 """training images of a calibration, and of one of its batches: onnxruntime keeps all their activations"""
+_PATH = re.compile(r"\S+\.onnx\b")
 _PROBLEM = "onnxruntime does not quantize it"
 _MOST_LOST, _MOST_ERROR, _TINY = 0.1, 0.5, 1e-30
 
@@ -40,8 +42,8 @@ def quantized(proto: Any, quantize: str, calibration: Callable[[], Iterable[Inpu
     """Return a float32 ONNX model with integers in its layers; outputs and inputs keep their types.
 
     Weights are int8, one scale for each output channel, activations uint8: the pair that has instructions on x86-64
-    (VNNI). Static models have the ranges of the activations in the batches of `calibration`. Weights have 7
-    bits: 8 overflow the 16-bit sums of processors without VNNI. Raises ValueError for a model without such layers.
+    (VNNI). Static models have the ranges of the activations in the batches of `calibration`. Weights have 7 bits: 8
+    overflow the 16-bit sums of processors without VNNI. Raises ValueError for a model without such layers.
     """
     with _importing():
         import onnx
@@ -77,7 +79,7 @@ def damage(expected: torch.Tensor, actual: torch.Tensor, labels: torch.Tensor | 
     changed ones (McNemar). Without: its error exceeds half of the outputs, in Euclidean norm.
     """
     if labels is None:
-        error = float((expected - actual).double().norm() / expected.double().norm().clamp_min(_TINY))
+        error = float((expected.double() - actual.double()).norm() / expected.double().norm().clamp_min(_TINY))
         return f"its outputs differ by {error:.0%} in norm" if error > _MOST_ERROR else ""
     before, after = (outputs.argmax(dim=1) == labels for outputs in (expected, actual))
     lost, changed = int(before.sum()) - int(after.sum()), int((before != after).sum())
@@ -115,7 +117,9 @@ class _Reader:
 
 
 def _refuse(error: BaseException) -> BaseException:
-    return error if isinstance(error, OSError) else refusal(_PROBLEM)(error)
+    # Without the paths of temporary files, which differ in every run.
+    refused = error if isinstance(error, OSError) else refusal(_PROBLEM)(error)
+    return ValueError(_PATH.sub("the model", str(refused))) if isinstance(refused, ValueError) else refused
 
 
 @contextlib.contextmanager

@@ -126,7 +126,8 @@ def _less_accurate(finished: Finished) -> Iterator[str]:
         before = EvaluateResult.read(finished.open(cell.evaluate)).test_accuracy
         if isinstance(measured, EmitResult) and loses_accuracy(before, measured.test_accuracy):
             falls = f"{before:.2f} % to {measured.test_accuracy:.2f} %"
-            yield f"{tag_of(step)} of {cell.method} at {cell.budget}: test accuracy falls from {falls} by rounding"
+            where = f"{tag_of(step)} of {cell.method} at {cell.budget}"
+            yield f"{where}: test accuracy falls from {falls}; emit the format without rounding to keep it"
 
 
 def tag_of(step: Step) -> str:

@@ -126,9 +126,9 @@ def emit_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     """Return the work of writing a model and of its outputs for the test images, here and in another process."""
     size, images = facts.state_bytes + facts.network.total, facts.source.test_images
     format, given, data = options["format"], options.get("options") or {}, images * facts.image_bytes
-    calibration = calibrates(format, given)
+    calibration = min(calibrates(format, given), facts.source.train_images)
     quantizing = _QUANTIZING * facts.state_bytes if is_lossy(format, given) else 0
-    passes = 2 * images + calibration
+    passes, calibrated = 2 * images + calibration, data + facts.training_bytes
     about = {"calibration": calibration} if calibration else {}
     return Workload(
         {"format": format, "images": images, **about},
@@ -143,11 +143,7 @@ def emit_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
             # The files of the dense network too, and in the other process the dense network in both runtimes.
             {"data": 3 * data, "bytes": max(quantizing, 7 * facts.state_bytes)},
             {"data": data, "bytes": 8 * facts.state_bytes, "forward": min(images, EVALUATION_BATCH)},
-            *(
-                [{"data": data + facts.training_bytes, "bytes": quantizing, "forward": 2 * AT_ONCE}]
-                if calibration
-                else []
-            ),
+            *([{"data": calibrated, "bytes": quantizing, "forward": 2 * AT_ONCE}] if calibration else []),
         ),
         size + _CARD + 150 * len(facts.network.layers),
         counted=facts.evaluated(passes),

@@ -198,3 +198,40 @@ def test_a_run_emits_float_and_integer_models(tmp_path: Path) -> None:
     shown = workspace.run("report")
     assert "onnx-int8" in shown.out
     assert "options: quantize int8, shrink true" in workspace.run("inspect", static["path"]).out
+
+
+WIDE = """
+import torch
+
+def net(shape, classes):
+    return Wide()
+
+class Wide(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(65, 10)
+        self.register_buffer("read", torch.tensor([1.0] * 64 + [0.0]))
+
+    def forward(self, images):
+        pixels = images.flatten(1)
+        return self.layer(torch.cat([pixels, SCALE * pixels[:, :1]], dim=1) * self.read)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scale", "warned"), [(1e7, "int8 of snip at 0.5 is not exported"), (200, "test accuracy falls")]
+)
+def test_a_run_warns_of_lost_accuracy(scale: float, warned: str, tmp_path: Path) -> None:
+    """A value of a wide range leaves few or no steps for the pixels: a warning, or no model, with both accuracies."""
+    workspace = Workspace(tmp_path)
+    (tmp_path / "net.py").write_text(WIDE.replace("SCALE", str(scale)))
+    (tmp_path / "own.yaml").write_text(
+        SPEC.replace("resnet8", "net.py:net").replace("epochs: 2", "epochs: 12, crop: 0").replace("[onnx, ", "[")
+    )
+    ended = workspace.run("run", "own.yaml", "--json")
+    models = [one["format"] for one in ended.json["emitted"]]
+
+    assert 0 == ended.code, ended.err
+    assert any(warned in one for one in ended.json["warnings"]), ended.json["warnings"]
+    assert (["onnx-dynamic"] if "not exported" in warned else ["onnx-int8", "onnx-dynamic"]) == models
