@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
@@ -17,6 +18,7 @@ from autosparse.api.hold import copy_of, named_parameters, unwrap
 from autosparse.api.masks import Masks
 from autosparse.api.prune import isolated, validated
 from autosparse.borders import border, expand, in_short
+from autosparse.core.inputs import Inputs, tensors_in
 from autosparse.core.weights import Tensors, full_masks, prunable_weights, state_of, without_fast_path
 from autosparse.errors import UsageError
 from autosparse.exporters.signature import Preprocessing
@@ -48,6 +50,7 @@ def export(
     *,
     format: Format = "onnx",
     example: Any,
+    calibration: Any = None,
     labels: Any = None,
     class_names: Sequence[str] = (),
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
@@ -63,6 +66,7 @@ def export(
     *,
     format: Sequence[Format],
     example: Any,
+    calibration: Any = None,
     labels: Any = None,
     class_names: Sequence[str] = (),
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
@@ -77,6 +81,7 @@ def export(
     *,
     format: Format | Sequence[Format] = "onnx",
     example: Any,
+    calibration: Any = None,
     labels: Any = None,
     class_names: Sequence[str] = (),
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
@@ -87,7 +92,8 @@ def export(
     The model stays unchanged: masks zero the weights of a copy on the CPU, in evaluation mode, in float32 if the model
     has lower precision. ONNX and pt2 models take any batch size. Every file is read again: ONNX and pt2 in another
     process, other formats into a copy with other weights. Outputs for the example, and for batches of 1 and 7 of it,
-    must agree with the copy's to 1e-4 of the largest output; otherwise nothing is written.
+    must agree with the copy's to 1e-4 of the largest output; otherwise nothing is written. Quantized models may lose a
+    tenth of the correct examples with `labels`, else half of the outputs' norm.
 
     Args:
         model: Trained network. It may be compiled, parallel or an average.
@@ -97,6 +103,8 @@ def export(
         format: Format, such as `onnx`, `compact` or `{"name": "compact", "values": "float16"}`, or several.
         example: Inputs as the network takes them: a tensor `[batch, ...]`, or several in a tuple (by position) or a
             mapping (by name). Every tensor begins with the batch; other sides of exported programs are fixed.
+        calibration: Inputs as in `example`, 100 or more of the training data, for `{"name": "onnx", "quantize":
+            "int8"}`; by default the example.
         labels: Class of each example, `[batch]` integers, or of each position, for the accuracy in the card.
         class_names: Names of the classes, in the order of the outputs.
         preprocessing: Steps from a picture to the input, such as `{"size": (32, 32), "channels": "RGB", "mean": (0.5,
@@ -136,6 +144,7 @@ def export(
             network,
             masked,
             sample,
+            sample.inputs if calibration is None else _calibration(network, sample, calibration),
             sample.signature(names, steps, labelled=labels is not None),
             _labels(labels, sample),
             notes,
@@ -146,6 +155,15 @@ def export(
             exported = [write(subject, one, draft / tag_of(one) if several else draft) for one in choices]
     placed = tuple(replace(one, path=folder / one.path.relative_to(draft)) for one in exported)
     return placed if several else placed[0]
+
+
+def _calibration(network: torch.nn.Module, example: Example, given: Any) -> Inputs:
+    # Inputs for a calibration, which differ from the example in the size of the batch alone.
+    inputs = Example.of(network, given).inputs
+    forms = ([(tensor.shape[1:], tensor.dtype) for tensor in tensors_in(one)] for one in (example.inputs, inputs))
+    if not operator.eq(*forms):
+        raise UsageError("`calibration` has other shapes or types than `example`", "take both from the same data")
+    return inputs
 
 
 def vacant(out: Any) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -16,7 +16,7 @@ from autosparse.api.example import Example, outputs_of
 from autosparse.api.hold import copy_of
 from autosparse.core.graph.shrink import CLOSE
 from autosparse.core.graph.slicing import Slicing
-from autosparse.core.inputs import Inputs, call, examples_in, tensors_in
+from autosparse.core.inputs import Inputs, call, examples_in, in_parts, tensors_in
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import Tensors, state_of, total_of
 from autosparse.core.weights import kept as kept_of
@@ -29,11 +29,14 @@ from autosparse.exporters import (
     Patience,
     Speed,
     bytes_of,
+    calibrates,
     card_fields,
+    is_lossy,
     measure_speed,
     open_model,
     runtime_of,
 )
+from autosparse.exporters.quantization import AT_ONCE, damage, loses_accuracy
 from autosparse.exporters.signature import Signature
 from autosparse.lazy_torch import torch
 from autosparse.packaged import __version__
@@ -46,6 +49,7 @@ from autosparse.text import plural, size
 CARD = "card.json"
 _MEASURED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "speeds", "notes")
 _SMALL = 1e-3  # outputs below it count as rounding errors of larger values inside the network
+_FEW = 100  # examples of a calibration: fewer miss the range of activations
 _ROUNDED = 2.0**-7  # relative error of weights that a format rounds
 
 
@@ -100,6 +104,7 @@ class Subject:
         network: Masked copy on the CPU, in evaluation mode.
         masks: Prunable weight -> bool tensor of its shape, True for kept weights.
         example: Inputs and outputs of the copy.
+        calibration: Inputs that quantized formats calibrate on.
         signature: Names and preprocessing for a server.
         labels: Class of each example or position, or None.
         notes: Deviations from the request.
@@ -111,6 +116,7 @@ class Subject:
     network: torch.nn.Module
     masks: Tensors
     example: Example
+    calibration: Inputs
     signature: Signature
     labels: torch.Tensor | None = None
     notes: tuple[str, ...] = ()
@@ -158,6 +164,7 @@ def write(subject: Subject, choice: Choice, folder: Path) -> Exported:
     """
     folder.mkdir(exist_ok=True)
     about, network, tag = subject.about(), subject.network, tag_of(choice)
+    parts = -(-examples_in(subject.calibration) // AT_ONCE)
     model = Model(
         state_of(network),
         subject.masks,
@@ -166,6 +173,7 @@ def write(subject: Subject, choice: Choice, folder: Path) -> Exported:
         signature=subject.signature,
         about=about,
         slicing=subject.slicing,
+        calibration=lambda: [inputs for inputs, _ in in_parts([(subject.calibration, ())], parts)],
         memo=subject.memo,
     )
     if subject.example.fixed and "run" in choice.entry.facts:
@@ -176,6 +184,7 @@ def write(subject: Subject, choice: Choice, folder: Path) -> Exported:
         (folder / name).write_bytes(data)
     opened = None if "run" in choice.entry.facts else _opened(network, choice.name, folder, files)
     error, relative, outputs = _verified(subject, choice, folder, opened)
+    notes += (*_calibration_notes(subject, choice), *_accuracy_notes(about["accuracy"], outputs, subject.labels))
     speeds = _speeds(model, choice.name, files, opened, network) if subject.timed and not subject.example.fixed else {}
     result = Exported(
         path=folder,
@@ -256,10 +265,36 @@ def _verified(
         for one, other in zip(expected, outputs, strict=True):
             difference, highest = _difference(one, other)
             largest, relative = max(largest, difference), max(relative, difference / highest)
+    if is_lossy(choice.name, choice.options()):
+        if reason := _damage(subject, every[0], largest):
+            raise _differs(choice.name, reason)
+        return largest, relative, every[0]
     rounded = opened is not None and choice.entry.facts["exact"] and _is_rounded(subject.network, opened)
     if relative > CLOSE and not rounded:
         raise _differs(choice.name, f"its outputs differ by {largest:.2g}", _hint(subject))
     return largest, relative, every[0]
+
+
+def _damage(subject: Subject, outputs: Sequence[torch.Tensor], largest: float) -> str:
+    # The reason why a quantized model is of no use, if any.
+    if largest == torch.inf:
+        return "its outputs are not finite"
+    pairs = zip(subject.example.outputs, outputs, strict=True)
+    labels = [subject.labels, *[None] * len(outputs)]
+    reasons = (damage(one, other, known) for (one, other), known in zip(pairs, labels, strict=False) if one.numel())
+    return next(filter(None, reasons), "")
+
+
+def _calibration_notes(subject: Subject, choice: Choice) -> Iterator[str]:
+    given = examples_in(subject.calibration)
+    if calibrates(choice.name, choice.options()) and given < _FEW:
+        yield f"calibrated on {plural(given, 'example')}: pass {_FEW} or more of the training data as `calibration`"
+
+
+def _accuracy_notes(known: Mapping[str, Any], outputs: Sequence[torch.Tensor], labels: Any) -> Iterator[str]:
+    after, before = _accuracy(outputs, labels), known.get("example_accuracy")
+    if after is not None and before is not None and loses_accuracy(before, after):
+        yield f"accuracy on the example falls from {before:.2f} % to {after:.2f} %"
 
 
 def _repeatable(network: torch.nn.Module, inputs: Inputs, seed: int = 0) -> Any:

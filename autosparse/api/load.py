@@ -112,6 +112,7 @@ class Card(_Part):
 
     Attributes:
         format: Name of the format.
+        options: Options of the format, with their defaults.
         files: File name -> sha256 and size in bytes.
         network: Factory, image shape and number of classes of the network; None for a network without a factory.
         network_class: Class of a network without a factory.
@@ -125,6 +126,7 @@ class Card(_Part):
     """
 
     format: str
+    options: Mapping[str, bool | str] = {}
     files: Mapping[str, _File]
     network: _Network | None = None
     network_class: str | None = None

@@ -18,6 +18,7 @@ from autosparse.console.format import show_text
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.errors import UsageError
 from autosparse.execute import Everyone, Execution
+from autosparse.exporters import calibrates
 from autosparse.exporters.signature import Preprocessing
 from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
@@ -28,9 +29,9 @@ from autosparse.registry import suggestion
 from autosparse.report.finished import Finished
 from autosparse.spec import resolve
 from autosparse.spec.diagnostics import located
-from autosparse.steps.context import load_images
+from autosparse.steps.context import calibration_images, load_images
 from autosparse.steps.data import DataResult
-from autosparse.store import Store
+from autosparse.store import Artifact, Store
 
 _GROUP = "Checkpoints"
 Checkpoint = Annotated[
@@ -91,6 +92,7 @@ class _Network:
     images: Preprocessing | None = None
     example: Any = None
     labels: Any = None
+    data: Artifact | None = None
 
 
 def export_checkpoint(request: CheckpointRequest, out: Path, formats: Sequence[Any]) -> None:
@@ -98,10 +100,11 @@ def export_checkpoint(request: CheckpointRequest, out: Path, formats: Sequence[A
     assert request.checkpoint is not None
     assert request.model is not None
     vacant(out)  # before the images are decoded
-    choices_of(formats)
+    choices, _ = choices_of(formats)
     masks = None if request.masks is None else Masks.load(request.masks)
     make = _from_spec if models.find(request.model) is None else _from_name
     named = make(request, request.model)
+    calibration = _calibration(named, max(calibrates(one.name, one.options()) for one in choices))
     with seeded(0), printing_to_stderr():
         network = build_model(named.name, named.options, named.shape, named.classes)
         noise = torch.randn(2, *named.shape)
@@ -112,6 +115,7 @@ def export_checkpoint(request: CheckpointRequest, out: Path, formats: Sequence[A
         out,
         format=formats if formats[1:] else formats[0],
         example=noise if named.example is None else named.example,
+        calibration=calibration,
         labels=named.labels,
         class_names=named.class_names or tuple(map(str, range(named.classes))),
         preprocessing=named.images,
@@ -122,6 +126,15 @@ def export_checkpoint(request: CheckpointRequest, out: Path, formats: Sequence[A
         show_json({"schema_version": 1, "checkpoint": str(request.checkpoint), "emitted": rows})
     else:
         show_text("\n".join(map(str, every)))
+
+
+def _calibration(named: _Network, images: int) -> torch.Tensor | None:
+    if not images:
+        return None
+    if named.data is None:
+        message = "`quantize: int8` is calibrated on training images, which are unknown or missing"
+        raise UsageError(message, "name a spec in `--model` whose images are on this machine, or write `dynamic`")
+    return calibration_images(named.data, images)
 
 
 def _from_name(request: CheckpointRequest, name: str) -> _Network:
@@ -173,4 +186,4 @@ def _from_spec(request: CheckpointRequest, name: str) -> _Network:
     images = load_images(artifact, "test", torch.device("cpu"))
     example, labels = next(iter(images.in_order(_EXAMPLES)))
     preprocessing = Preprocessing.of(shape, statistics["mean"].tolist(), statistics["spread"].tolist())
-    return _Network(model.name, options, shape, classes, source.class_names, preprocessing, example, labels)
+    return _Network(model.name, options, shape, classes, source.class_names, preprocessing, example, labels, artifact)

@@ -226,6 +226,7 @@ def _describe(opened: OpenedModel) -> dict[str, Any]:
     return {
         "path": str(opened.path),
         "format": opened.format,
+        "options": dict(card.options) if card else {},
         "bytes": opened.bytes,
         "tensors": len(model.state),
         "network": card.network_name if card else None,

@@ -70,6 +70,8 @@ def show_inspected(description: Mapping[str, Any]) -> None:
     """Show one emitted model: its format, its layers as bars, its provenance."""
     console = results()
     console.print(plain(f"{description['path']}: {description['format']}, {size(description['bytes'])}", "bold"))
+    if options := description["options"]:
+        console.print(plain("options: " + ", ".join(f"{name} {str(value).lower()}" for name, value in options.items())))
     for name in ("network", "method", "sparsity", "seed", "test_accuracy", "example_accuracy", "training"):
         if description.get(name) is not None:
             console.print(plain(f"{name.replace('_', ' ')}: {description[name]}"))

@@ -8,8 +8,10 @@ from autosparse.exporters._base import (
     Model,
     Runtime,
     bytes_of,
+    calibrates,
     exporters,
     fit,
+    is_lossy,
     most_numbers,
     open_model,
     runtime_of,
@@ -19,5 +21,6 @@ from autosparse.exporters.signature import Preprocessing, Signature, card_fields
 
 __all__ = [
     "BATCHES", "EAGER", "Function", "Model", "Patience", "Preprocessing", "Quartiles", "Runtime", "Signature", "Speed",
-    "bytes_of", "card_fields", "exporters", "fit", "measure_speed", "most_numbers", "open_model", "runtime_of",
+    "bytes_of", "calibrates", "card_fields", "exporters", "fit", "is_lossy", "measure_speed", "most_numbers",
+    "open_model", "runtime_of",
 ]  # fmt: skip

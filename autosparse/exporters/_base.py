@@ -3,14 +3,15 @@
 Facts of a format: `files`, names of the model's files, and `optional`, those of files that it may add; `exact`, whether
 outputs equal those of the network with the written tensors to the last bit, or up to rounding; `extra`, the extra of
 autosparse that it needs; `gain`, why it may be no faster; `others`, whether it reports other seeds and controls;
-`builds`, the cost of its creation in builds of the network. `read` returns the model from the same files, and `fit`
-loads it into a network where loading a state is not enough; `read` raises ValueError for bytes that are no such model.
-A format for another program has instead `run`, which returns a function of images, and `opener`, that program.
-`runtime` is the `Runtime` of its models: without one, PyTorch eager mode. Functions of images take any inputs of the
-network, and return its outputs.
+`builds`, the cost of its creation in builds of the network. Functions of the options: `lossy`, whether outputs differ
+by more than rounding, and `calibrates`, the number of training images that it needs. `read` returns the model from the
+same files, and `fit` loads it into a network where loading a state is not enough; `read` raises ValueError for bytes
+that are no such model. A format for another program has instead `run`, which returns a function of images, and
+`opener`, that program. `runtime` is the `Runtime` of its models: without one, PyTorch eager mode. Functions of images
+take any inputs of the network, and return its outputs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -39,6 +40,7 @@ class Model:
         about: Content of a card: pruning, training, measurements, and the results of other seeds and controls.
         inputs: Inputs of a network that takes anything else than images of `shape`.
         slicing: Smaller network that masks of whole channels leave.
+        calibration: Function that returns batches of training inputs, for formats that calibrate.
         memo: Intermediate results that the formats of one network share.
     """
 
@@ -52,6 +54,7 @@ class Model:
     about: Mapping[str, Any] = field(default_factory=dict)
     inputs: "Inputs | None" = None
     slicing: "Slicing | None" = None
+    calibration: "Callable[[], Iterable[Inputs]] | None" = None
     memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def example(self, examples: int) -> Inputs:
@@ -117,6 +120,42 @@ def bytes_of(format: str, sizes: Mapping[str, int]) -> int:
         5000
     """
     return sum(sizes.get(name, 0) for name in exporters[format].facts["files"])
+
+
+def is_lossy(format: str, options: Mapping[str, Any]) -> bool:
+    """Return whether a model's outputs differ from the network's by more than rounding.
+
+    Args:
+        format: Name of the format.
+        options: Options of the format, with their defaults.
+
+    Returns:
+        True for quantized models.
+
+    Examples:
+        >>> is_lossy("onnx", {"quantize": "int8"}), is_lossy("compact", {"values": "float16"})
+        (True, False)
+    """
+    lossy: Callable[[Mapping[str, Any]], bool] | None = exporters[format].facts.get("lossy")
+    return lossy is not None and lossy(options)
+
+
+def calibrates(format: str, options: Mapping[str, Any]) -> int:
+    """Return the number of training images that a format calibrates its model on.
+
+    Args:
+        format: Name of the format.
+        options: Options of the format, with their defaults.
+
+    Returns:
+        Number of images, 0 for a format without a calibration.
+
+    Examples:
+        >>> calibrates("onnx", {"quantize": "dynamic"})
+        0
+    """
+    needs: Callable[[Mapping[str, Any]], int] | None = exporters[format].facts.get("calibrates")
+    return needs(options) if needs is not None else 0
 
 
 def open_model(format: str, files: Mapping[str, bytes], network: "torch.nn.Module | None") -> Function:

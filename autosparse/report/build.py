@@ -9,7 +9,7 @@ from typing import Any
 
 from autosparse.core.weights import sparsity_of
 from autosparse.execute import Outcome
-from autosparse.exporters import exporters
+from autosparse.exporters import exporters, is_lossy
 from autosparse.planning.budgets import limits
 from autosparse.planning.model import Cell, Step, budget_in_names
 from autosparse.report.finished import (
@@ -113,6 +113,7 @@ def _within_models(step: Step, cell: Cell) -> str:
 
 def _emitted(finished: Finished, step: Step, cell: Cell, measured: EmitResult, path: Path) -> Emitted:
     single, about = measured.speeds["1"], step.options
+    quantized = is_lossy(about["format"], about["options"])
     return Emitted(
         format=tag_of(step),
         method=about["method"],
@@ -123,7 +124,7 @@ def _emitted(finished: Finished, step: Step, cell: Cell, measured: EmitResult, p
         dense_latency_ms=single.dense_ms.median if single.dense_ms else None,
         budget=cell.budget,
         runtime=measured.runtime,
-        without_gain=exporters[about["format"]].facts.get("gain", ""),
+        without_gain="" if quantized else exporters[about["format"]].facts.get("gain", ""),
         **{name: getattr(measured, name) for name in _OF_EMITTED},
     )
 

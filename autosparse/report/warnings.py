@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.core.graph.connectivity import Finding
+from autosparse.exporters.quantization import loses_accuracy
 from autosparse.planning.model import Cell, Step
 from autosparse.report.cells import TRAINED, USELESS, missing_by_cell, statuses_by_cell
 from autosparse.report.finished import Finished
@@ -36,6 +37,7 @@ def describe_warnings(
         *_collapsed_rounds(finished),
         *_disconnected(finished),
         *failed_emissions(finished),
+        *_less_accurate(finished),
         *_noise(finished, results),
     ]
     return [*dict.fromkeys(every)]
@@ -117,6 +119,15 @@ def emissions(finished: Finished) -> Iterator[tuple[Step, Cell, Artifact, EmitRe
             if cell.evaluate == step.inputs["evaluate"]:
                 artifact = finished.open(step.name)
                 yield step, cell, artifact, read_emission(artifact)
+
+
+def _less_accurate(finished: Finished) -> Iterator[str]:
+    for step, cell, _, measured in emissions(finished):
+        before = EvaluateResult.read(finished.open(cell.evaluate)).test_accuracy
+        if isinstance(measured, EmitResult) and loses_accuracy(before, measured.test_accuracy):
+            falls = f"{before:.2f} % to {measured.test_accuracy:.2f} %"
+            where = f"{tag_of(step)} of {cell.method} at {cell.budget}"
+            yield f"{where}: test accuracy falls from {falls}; emit the format without rounding to keep it"
 
 
 def tag_of(step: Step) -> str:

@@ -102,6 +102,12 @@ def load_images(artifact: Artifact, split: str, device: torch.device, *, stream:
     return Images(pixels, labels, data.statistics["mean"], data.statistics["spread"], readers).to(device)
 
 
+def calibration_images(data: Artifact, number: int, *, stream: bool = False) -> torch.Tensor:
+    """Return training images of a `data` artifact for a calibration, without augmentation; the same at every call."""
+    train = load_images(data, "train", torch.device("cpu"), stream=stream)
+    return torch.cat([images for images, _ in train.sample(number, generator("calibration"))]).contiguous()
+
+
 def disk_readers(cores: int, processes: int | None) -> int:
     """Return the number of processes that read images from disk, each with a few threads, within the limits."""
     return min(_READERS, cores, _READERS if processes is None else processes // (2 * _READERS))

@@ -270,9 +270,10 @@ def test_a_checkpoint_of_a_model_by_name(saved: Workspace, capsys: pytest.Captur
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_a_spec(saved: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its dataset gives classes, preprocessing and the accuracy on test images; onnxruntime opens it."""
-    ended = call(capsys, "export --checkpoint net.pt --model net.yaml --format onnx --out served")
+@pytest.mark.parametrize("format", ["onnx", "'{name: onnx, quantize: int8}'"])
+def test_a_checkpoint_of_a_spec(saved: Workspace, capsys: pytest.CaptureFixture[str], format: str) -> None:
+    """Its dataset gives classes, preprocessing, images of a calibration and the accuracy; onnxruntime opens it."""
+    ended = call(capsys, f"export --checkpoint net.pt --model net.yaml --format {format} --out served")
     assert 0 == ended.code, ended.err
     card = json.loads((saved.folder / "served" / "card.json").read_text())
     session = onnxruntime.InferenceSession(saved.folder / "served" / "model.onnx")
@@ -323,6 +324,7 @@ BY_NAME = "--checkpoint net.pt --model nets.py:build --shape 1x8x8 --classes 10 
         (BY_NAME.replace("served", "."), ". holds something else"),
         (f"{BY_NAME} --format onyx", "there is no format `onyx`"),
         (f"{BY_NAME} --masks net.pt", "is damaged or not a file of masks"),
+        (f"{BY_NAME} --format '{{name: onnx, quantize: int8}}'", "`quantize: int8` is calibrated on training images"),
     ],
 )
 def test_what_a_checkpoint_does_not_have(

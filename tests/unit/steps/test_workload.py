@@ -194,3 +194,20 @@ def test_trials_count_their_folds_and_their_proxy() -> None:
     assert (0, 0) == (trial.steps, trial.images)
     assert 2 * len(batch_sizes(1197, 128)) == proxy.steps
     assert proxy.macs - trial.macs > once
+
+
+def test_a_calibration_counts_its_images() -> None:
+    """Of `int8` alone; its training images are in memory. One network has all three models, in folders of their own."""
+    emit = "emit=[onnx, {name: onnx, quantize: int8}, {name: onnx, quantize: dynamic}]"
+    plan = compiled(DIGITS, emit, "budget=0.9")
+    works = {name.split("/")[1]: count_work(plan)[name].load for name, step in plan.steps.items() if "emit" in name}
+    (macs,) = {step.network.facts.macs for name, step in plan.steps.items() if name == "init/resnet8/seed0"}
+    plain, static, dynamic = (works[name] for name in ("onnx", "onnx-int8", "onnx-dynamic"))
+
+    assert (256, 256 * macs) == (static.counted.images - plain.counted.images, static.counted.macs - plain.counted.macs)
+    assert plain.counted == dynamic.counted
+    assert 256 == static.units["forward"] - plain.units["forward"]
+    assert [len(plain.memory)] * 2 == [len(static.memory) - 1, len(dynamic.memory)]
+    assert (16, 1.0) == (static.memory[-1]["forward"], static.memory[-1]["bytes"] / dynamic.memory[0]["bytes"])
+    assert plain.memory[0]["bytes"] < dynamic.memory[0]["bytes"]
+    assert static.about != plain.about
