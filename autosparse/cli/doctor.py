@@ -35,11 +35,12 @@ from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.features import feature_groups
 from autosparse.core.graph.repair import repairs
-from autosparse.core.presets import CONTROLS, PRESETS
+from autosparse.core.presets import CONTROLS, PRESETS, SMALLER
 from autosparse.core.sanity import CHECKS
 from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
+from autosparse.core.units import units
 from autosparse.cost.bench import Bench, measure_speed
 from autosparse.datasets import datasets
 from autosparse.errors import MissingRequirement, StepError
@@ -102,11 +103,11 @@ def _speed_json(speed: Bench) -> dict[str, Any]:
 _LISTS: dict[str, Any] = {
     registry.plural: registry
     for registry in (
-        models, datasets, criteria, allocations, selections, schedules, repairs, scorers, feature_groups,
+        models, datasets, criteria, allocations, selections, schedules, repairs, units, scorers, feature_groups,
         exporters, trackers, backends,
     )
 }  # fmt: skip
-_METHODS = {"presets": PRESETS, "controls": CONTROLS}
+_METHODS = {"presets": PRESETS, "controls": {**CONTROLS, **SMALLER}}
 _KINDS = (*_LISTS, *_METHODS, "checks", "specs", "templates")
 
 

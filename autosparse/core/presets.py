@@ -87,7 +87,7 @@ _RANDOM = {"criterion": "random", "allocation": "uniform", "selection": "top", "
 SMALLER: dict[str, tuple[str, Method]] = {
     "width": (
         "the network at a smaller width: the same share of every group of channels, initialized for that width",
-        {**_RANDOM, "unit": {"rescale": True}},
+        {**_RANDOM, "unit": {"name": "channel", "rescale": True}},
     ),
     "random": ("random channels, the same share of every group", _RANDOM),
 }

@@ -15,6 +15,7 @@ from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
 from autosparse.core.training.loop import Recipe
+from autosparse.core.units import units
 from autosparse.datasets import datasets
 from autosparse.errors import UsageError
 from autosparse.exporters import exporters
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from a_library_that_is_not_there import Network  # type: ignore[import-not-found]
 
 REGISTRIES: list[Registry[Any]] = [
-    allocations, backends, criteria, datasets, exporters, models, operations, repairs, schedules, scorers,
+    allocations, backends, criteria, datasets, exporters, models, operations, repairs, schedules, scorers, units,
     selections,
 ]  # fmt: skip
 ENTRIES = [

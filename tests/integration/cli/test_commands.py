@@ -319,8 +319,8 @@ def test_a_plan_shows_its_budget_in_every_currency(
 
 @pytest.mark.parametrize(
     "kind",
-    ["models", "datasets", "criteria", "allocations", "selections", "schedules", "repairs", "scorers", "features",
-     "formats", "backends", "presets", "controls", "checks", "specs", "templates"],
+    ["models", "datasets", "criteria", "allocations", "selections", "schedules", "repairs", "units", "scorers",
+     "features", "formats", "backends", "presets", "controls", "checks", "specs", "templates"],
 )  # fmt: skip
 def test_lists_have_a_line_for_everything(here: Workspace, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     """Whatever a spec can name is listed with a line of help."""

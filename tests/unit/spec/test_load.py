@@ -52,7 +52,8 @@ def test_only_model_and_dataset_are_required() -> None:
         "version: 1\nbudget: [0.9, 0.95, 0.98]\nmethod: learned\nscorer: quota\nseeds: [0]\nemit: [safetensors]\n"
         "target: {device: auto, threads: auto, memory: auto, time: unlimited, backend: local}\n"
         "irp: {rounds: auto, epochs: auto, per_round: 0.25, seeds: [100]}\n"
-        "tuning: {trials: auto, options: auto, folds: 3, seed: 0}\ntraining: {}\ncontrols: [shuffle, layer_mean, width, random]\n"
+        "tuning: {trials: auto, options: auto, folds: 3, seed: 0}\ntraining: {}\n"
+        "controls: [shuffle, layer_mean, width, random]\n"
         "compare: [random, erk, magnitude, snip, grasp, synflow, dense]\n"
     )
 

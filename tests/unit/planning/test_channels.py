@@ -1,0 +1,84 @@
+"""Plans of methods that prune whole channels: controls, names, work, and what a spec refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autosparse.cost.work import count_work
+from autosparse.errors import SpecError
+from autosparse.planning.compile import compile_plan
+from autosparse.planning.model import Plan
+from autosparse.spec import load_spec, resolve
+from tests.plans import MACHINE
+
+BASE = (
+    "model: {name: resnet8, width: 4}\ndataset: digits\nbudget: {macs: 25%}\n"
+    "method: {criterion: snip, unit: channel}\ntraining: {epochs: 2, lr: 0.1}\ncompare: [dense]\nemit: []\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def plan(*overrides: str) -> Plan:
+    """The plan of the spec, with overrides."""
+    Path("spec.yaml").write_text(BASE, encoding="utf-8")
+    return compile_plan(resolve(load_spec(Path("spec.yaml"), overrides=overrides).spec, MACHINE), "spec")
+
+
+def refused(*overrides: str) -> str:
+    """The first mistake of the spec with overrides."""
+    with pytest.raises(SpecError) as caught:
+        plan(*overrides)
+    return str(caught.value.errors[0])
+
+
+def test_controls_of_a_smaller_network() -> None:
+    """Whole channels are compared with a smaller width and random channels; single weights are not."""
+    methods = [cell.method for cell in plan().cells]
+    names = [f"snip+channel{control}" for control in ("", ".shuffle", ".layer_mean", ".width", ".random")]
+
+    assert [*names, "dense"] == methods
+    assert not {"snip.width", "snip.random"} & {cell.method for cell in plan("method=snip").cells}
+
+
+def test_the_width_keeps_other_options_of_the_unit() -> None:
+    """It keeps the same share of every group at random, with the initialization of that width."""
+    planned = plan("method={criterion: snip, unit: {name: channel, multiple: 4}}")
+    (mask,) = [step for name, step in planned.steps.items() if name.startswith("mask/") and ".width/" in name]
+    method = mask.options["method"]
+
+    assert ("random", "uniform") == (method["criterion"]["name"], method["allocation"]["name"])
+    assert {"multiple": 4, "rescale": True}.items() <= method["unit"]["options"].items()
+
+
+def test_training_the_smaller_network_is_priced() -> None:
+    """Its work is the budget's share of the dense network's."""
+    works = count_work(plan())
+    smaller, dense = (works[f"train/{name}/seed0"].load for name in ("snip+channel/25-percent-macs", "dense"))
+
+    assert smaller.counted.macs == pytest.approx(0.25 * dense.counted.macs, rel=1e-3)
+    assert smaller.units["train"] == pytest.approx(0.25 * dense.units["train"], rel=1e-3)
+
+
+def test_single_weights_keep_their_keys() -> None:
+    """The default unit is part of no key."""
+    assert "unit" not in plan("method=snip").steps["mask/snip/25-percent-macs/seed0"].options["method"]
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("{criterion: snip, unit: channel, repair: reconnect}", "`reconnect` restores single weights"),
+        ("{criterion: random, selection: paths, unit: channel}", "`paths` fills layers weight by weight"),
+        ("{criterion: snip, unit: chanel}", "must be a unit but is 'chanel'"),
+        ("{criterion: snip, unit: {name: channel, least: 1}}", "least"),
+    ],
+)
+def test_choices_that_do_not_fit_channels_are_refused(method: str, expected: str) -> None:
+    """Each with the reason."""
+    assert expected in refused(f"method={method}")
