@@ -4,6 +4,9 @@ NETWORK is `vgg` (specs/vgg_cifar_parquet.yaml) or `resnet20` (the same spec wit
 CIFAR-10 in Parquet files. A cell is one method at one share of the dense network's multiply-adds and one seed. Every
 finished cell is a row of `results/channels.jsonl`; the command skips cells that have a row.
 
+`python benchmarks/channels.py training [NETWORK]...` times trainings of the dense and the smaller networks in turn,
+with `OMP_NUM_THREADS` threads. Its rows go to `results/channels_training.jsonl`.
+
 `python benchmarks/channels.py table` prints test accuracy after the last epoch, mean ± standard deviation over seeds,
 and validation accuracy, which chooses the best.
 """
@@ -13,15 +16,17 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean, median, stdev
 from typing import Any
 
 from records import Row, append, read
 from runs import SPECS, THREADS, dataset, run
 
 SPEC = SPECS / "vgg_cifar_parquet.yaml"
+_ROUNDS_TIMED = 5
 CELLS = [(share, seed) for seed in (0, 1, 2) for share in ("30%", "10%")]
 """(share of the multiply-adds, seed)"""
 
@@ -115,5 +120,45 @@ def _shown(rows: list[Row]) -> str:
     return f"{fmean(test):.2f}{spread} ({len(test)}) [{fmean(row['validation_accuracy'] for row in rows):.2f}]"
 
 
+def measure_training(*networks: str) -> None:
+    """Time trainings of the dense and of the smaller networks in turn, and append their ratios."""
+    import torch
+
+    from autosparse import prune
+    from autosparse.core.allocation import macs
+    from autosparse.core.images import Images
+    from autosparse.core.training.loop import Recipe, train
+    from autosparse.core.weights import describe_layers
+    from autosparse.models import build_model
+
+    torch.set_num_threads(int(THREADS))
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (1024, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 10, (1024,), generator=generator)
+    images, example = Images(pixels, labels, torch.full((3,), 0.5), torch.full((3,), 0.25)), torch.zeros(1, 3, 32, 32)
+    recipe = Recipe(epochs=1, batch=128, precision="bfloat16")
+
+    def seconds(network: torch.nn.Module) -> float:
+        begin = time.perf_counter()
+        train(network, images, recipe, torch.Generator().manual_seed(0))
+        return time.perf_counter() - begin
+
+    for name in networks or ("vgg", "resnet20", "resnet18"):
+        dense = build_model(name, {}, (3, 32, 32), 10)
+        total = macs(describe_layers(dense, example))
+        method = {"criterion": "random", "allocation": "uniform"}
+        for share in (0.3, 0.1):
+            smaller = prune(dense, [(example, labels[:1])], macs=share, method=method, unit="channel").shrink()
+            left = macs(describe_layers(smaller, example)) / total
+            pairs = [(seconds(dense), seconds(smaller)) for _ in range(_ROUNDS_TIMED + 1)][1:]
+            ratio = median(one / other for one, other in pairs)
+            row = {"network": name, "share": share, "macs": left, "speedup": ratio, "of_proportion": ratio * left}
+            append("channels_training", [row])
+            print(
+                f"{name}: {100 * left:.1f} % of the multiply-adds, {ratio:.2f} x as fast: {ratio * left:.2f}",
+                flush=True,
+            )
+
+
 if __name__ == "__main__":
-    {"run": run_cells, "table": print_tables}[sys.argv[1]](*sys.argv[2:])
+    {"run": run_cells, "table": print_tables, "training": measure_training}[sys.argv[1]](*sys.argv[2:])
