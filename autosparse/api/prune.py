@@ -183,6 +183,9 @@ def _made(
     try:
         unit = _function(method.unit)(evidence)
         keep = unit.amount(keep, macs=macs is not None)
+    except ValueError as error:
+        raise AutosparseError(f"unit `{method.unit.name}`: {error}") from error
+    try:
         pruning = Pruning(
             evidence,
             total,

@@ -40,6 +40,7 @@ from autosparse.core.sanity import CHECKS
 from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
+from autosparse.core.units import units
 from autosparse.cost.bench import Bench, measure_speed
 from autosparse.datasets import datasets
 from autosparse.errors import MissingRequirement, StepError
@@ -102,8 +103,8 @@ def _speed_json(speed: Bench) -> dict[str, Any]:
 _LISTS: dict[str, Any] = {
     registry.plural: registry
     for registry in (
-        models, datasets, criteria, allocations, selections, schedules, repairs, scorers, feature_groups,
-        exporters, trackers, backends,
+        models, datasets, criteria, allocations, selections, schedules, repairs, units, scorers,
+        feature_groups, exporters, trackers, backends,
     )
 }  # fmt: skip
 _METHODS = {"presets": PRESETS, "controls": CONTROLS}

@@ -200,8 +200,9 @@ class Method(Section):
             message = f"must be below `m` but is {self.unit.options()['n']} of {self.unit.options()['m']}"
             yield refusal(message, "such as 2 of 4", ("unit", "n"))
         if self.allocation.name not in _WITHOUT_QUOTAS:
-            message = f"`{self.allocation.name}` gives layers a number of weights, which unit `{self.pattern}` gives"
-            yield refusal(message, "remove it, or write `allocation: uniform`", ("allocation",))
+            quotas = f"has the quotas of `{self.allocation.name}`"
+            message = f"{quotas}, but unit `{self.pattern}` gives every layer its number of weights"
+            yield refusal(message, "write `allocation: uniform`", ("allocation",))
         facts = self.selection.entry.facts
         if not ("ranks" in facts or facts.get("tuned")):
             message = f"`{self.selection.name}` chooses in whole layers, but unit `{self.pattern}` in blocks"

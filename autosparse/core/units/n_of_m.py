@@ -88,7 +88,7 @@ class Blocks:
         total, least = self._amounts(macs=macs)
         if least > limit and (macs or abs(limit / total - self.n / self.m) > NEAR):
             of = "multiply-adds" if macs else "weights"
-            raise ValueError(f"{self.n}:{self.m} keeps {least} of {total} {of}, more than {limit}")
+            raise ValueError(f"{self.n}:{self.m} keeps {least} of {total} {of}, {least / total:.2%}, more than {limit}")
         return least
 
     def _amounts(self, *, macs: bool) -> tuple[int, int]:

@@ -188,14 +188,16 @@ def test_layers_stay_whole() -> None:
         masks = prune(model, None, 0.5, method="magnitude", unit="2:4")
 
     assert [int(mask.sum()) for mask in masks.values()] == [48, 16]
-    with pytest.raises(AutosparseError, match="no layer has a multiple of 7 inputs"):
+    with pytest.raises(AutosparseError, match="unit `n_of_m`: no layer has a multiple of 7 inputs"):
         prune(model, method="magnitude", unit="3:7")
 
 
 def test_multiply_adds_are_a_limit() -> None:
     """A budget of multiply-adds that the pattern keeps within is accepted, a lower one refused with the numbers."""
     assert set(blocks(made("magnitude", macs=0.6)).sum(dim=1).tolist()) == {2}
-    with pytest.raises(AutosparseError, match=r"2:4 keeps \d+ of \d+ multiply-adds, more than \d+"):
+    with pytest.raises(
+        AutosparseError, match=r"unit `n_of_m`: 2:4 keeps \d+ of \d+ multiply-adds, 50.00%, more than \d+"
+    ):
         made("magnitude", macs=0.4)
 
 
@@ -205,7 +207,7 @@ def test_multiply_adds_are_a_limit() -> None:
         ({"unit": {"n": 4, "m": 4}}, "must be below `m` but is 4 of 4"),
         ({"unit": "0:4"}, "greater than or equal to 1"),
         ({"unit": 124}, "must be the name of a unit, or a pattern such as `2:4`, but is 124"),
-        ({"allocation": "erk"}, "`erk` gives layers a number of weights, which unit `2:4` gives"),
+        ({"allocation": "erk"}, "has the quotas of `erk`, but unit `2:4` gives every layer its number of weights"),
         ({"selection": "balanced"}, "`balanced` chooses in whole layers, but unit `2:4` in blocks"),
         ({"selection": "paths"}, "`paths` chooses in whole layers, but unit `2:4` in blocks"),
         ({"repair": "reconnect"}, "`reconnect` moves single weights, which breaks the blocks of unit `2:4`"),
