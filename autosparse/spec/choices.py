@@ -190,7 +190,9 @@ else:
         BeforeValidator(
             _pattern,
             json_schema_input_type=Annotated[str, Field(pattern=r"^[0-9]+:[0-9]+$")]
-            | section_of(units["n_of_m"].function)
+            | create_model(
+                "pattern", __base__=Section, __doc__=units["n_of_m"].description, **_fields(units["n_of_m"].options)
+            )
             | choice_of(units),
         ),
     ]
