@@ -1,14 +1,17 @@
-"""Measurements for a GPU: `python benchmarks/gpu.py fastest DATA [MODEL] [GOAL]`, `python benchmarks/gpu.py irp DATA`.
+"""Measurements for a GPU: `python benchmarks/gpu.py fastest DATA [MODEL] [GOAL]`, `irp DATA`, `n_of_m`.
 
 DATA is the folder of CIFAR-10 in Parquet files. `fastest` searches for the fewest epochs that train a dense network
 (ResNet-18 by default) to GOAL (94) % on 5,000 validation images, with dense kernels and with torch.compile. It then
 trains three other seeds for that many epochs and prints test accuracies and seconds, which include compiling but not
 reading the images. `irp` runs twenty rounds of IRP to 0.99, of 20 epochs each, and prints the minutes. Without a GPU
-both take days: `fastest DATA resnet8 50` is a quick check.
+both take days: `fastest DATA resnet8 50` is a quick check. `n_of_m` prunes the MLPs of vision transformers to 2:4, and
+prints their milliseconds in float16 as torch's semi-structured tensors next to dense ones; it needs a GPU of compute
+capability 8.0.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 import statistics
 import subprocess
@@ -22,7 +25,9 @@ import numpy
 import torch
 from records import append
 from runs import SPECS, settings
+from torch.utils.benchmark import Timer
 
+from autosparse import prune
 from autosparse.core.images import Images
 from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.datasets import open_source
@@ -40,6 +45,8 @@ RECIPE = Recipe(
     precision="bfloat16" if DEVICE.type == "cuda" and torch.cuda.is_bf16_supported() else "float32",
 )
 ROUNDS = 20
+WIDTHS = (768, 1024, 4096)
+TOKENS = (197, 197 * 32)  # of one image and of 32
 
 
 def fastest(data: str, model: str = "resnet18", goal: str = "94") -> None:
@@ -112,5 +119,40 @@ def irp(data: str) -> None:
         append("gpu", [{"measure": "IRP", "rounds": ROUNDS, "sparsity": 0.99, "minutes": round(minutes, 2)}])
 
 
+def n_of_m() -> None:
+    """Time the linear layers of an MLP under masks of 2:4, as semi-structured tensors and as dense ones."""
+    if DEVICE.type != "cuda" or torch.cuda.get_device_capability(DEVICE) < (8, 0):
+        sys.exit("2:4 needs an NVIDIA GPU of compute capability 8.0: no other device here skips its zeros")
+    for width in WIDTHS:
+        network = torch.nn.Sequential(
+            torch.nn.Linear(width, 4 * width), torch.nn.GELU(), torch.nn.Linear(4 * width, width)
+        )
+        network = network.half().to(DEVICE).eval()
+        prune(network, method="magnitude", unit="2:4").apply(network)
+        network.requires_grad_(requires_grad=False)
+        sparse = semi_structured(network)
+        for tokens in TOKENS:
+            batch = torch.randn(tokens, width, dtype=torch.float16, device=DEVICE)
+            with torch.inference_mode():
+                error = float((network(batch) - sparse(batch)).abs().max())
+                dense_ms, sparse_ms = (
+                    1000 * Timer("run(x)", globals={"run": run, "x": batch}).blocked_autorange(min_run_time=1).median
+                    for run in (network, sparse)
+                )
+            print(f"width {width}, {tokens} tokens: dense {dense_ms:.3f} ms, 2:4 {sparse_ms:.3f} ms, error {error:.2g}")
+            about = {"measure": "2:4", "width": width, "tokens": tokens, "dense_ms": round(dense_ms, 4)}
+            append("gpu", [{**about, "sparse_ms": round(sparse_ms, 4), "max_abs_error": error}])
+
+
+def semi_structured(network: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy of a float16 network whose linear layers are semi-structured; their weights are 2:4."""
+    network = copy.deepcopy(network)
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Linear):
+            weight = torch.sparse.to_sparse_semi_structured(layer.weight.detach())
+            layer.weight = torch.nn.Parameter(weight, requires_grad=False)
+    return network
+
+
 if __name__ == "__main__":
-    {"fastest": fastest, "irp": irp}[sys.argv[1]](*sys.argv[2:])
+    {"fastest": fastest, "irp": irp, "n_of_m": n_of_m}[sys.argv[1]](*sys.argv[2:])

@@ -78,6 +78,9 @@ def prune(
 ) -> Masks:
     """Return masks that keep exactly `round((1 - sparsity) * total)` of the model's prunable weights.
 
+    With `unit="2:4"`, or any N of M, the N highest of every M consecutive inputs stay: the unit gives the sparsity.
+    Layers whose inputs are no multiple of M stay whole, with a warning.
+
     With `unit="channel"` whole coupled groups of channels leave, the most that fit: at most that many weights, or at
     most the share `macs` of the multiply-adds. `Masks.shrink` then makes the smaller network, before any training.
 
@@ -97,7 +100,7 @@ def prune(
             in a mapping (by name), each `[batch, ...]`; y is the loss's target. Only as many examples as the
             criterion's `images` are fetched, and every round uses the same; a smaller set is used whole. The criteria
             random and magnitude need no batches; SynFlow needs one, for the input shape.
-        sparsity: Fraction of the prunable weights to remove, in [0, 1).
+        sparsity: Fraction of the prunable weights to remove, in [0, 1). A unit of N of M gives it.
         method: Name of a preset, or a mapping as in a spec: `criterion` and optionally `allocation`, `selection`,
             `schedule`, `repair` and `horizon`, the mask-training budget in steps. Mask training uses AdamW with a peak
             learning rate of 0.001.
@@ -109,8 +112,9 @@ def prune(
         prunable: Weights of custom layers to prune, name or pattern -> axes: `linear` [outputs, inputs], `transposed`
             [inputs, outputs] or `embedding` [rows, features], as in `{"*.c_attn.weight": "transposed"}`.
         exclude: Weights to leave dense, by name or pattern, such as `["head"]`.
-        unit: Part of the network that is pruned as a whole, `weight` or `channel`, or a mapping with options as in a
-            spec, such as `{"name": "channel", "multiple": 8}`. Overrides the unit of `method`.
+        unit: Part of the network that is pruned as a whole, `weight` or `channel`; a pattern such as `2:4`; or a
+            mapping with options as in a spec, such as `{"name": "channel", "multiple": 8}` or `{"n": 2, "m": 4}`.
+            Overrides the unit of `method`.
         macs: Budget in place of `sparsity`: share of the dense network's multiply-adds to keep, in (0, 1].
 
     Returns:
@@ -141,8 +145,13 @@ def prune(
     if isinstance(batches, int | float):
         hint = "such as a DataLoader; how much to remove is `sparsity=0.95`"
         raise UsageError(f"`batches` must be batches of `(x, y)` but is {batches}", hint)
-    _check_budget(sparsity, macs)
     request = _request(_with_unit(method, unit), sparsity or 0.0, seed)
+    if (given := request.method.given_sparsity) is not None and macs is None:
+        sparsity = given if sparsity is None else sparsity
+        request = request.model_copy(update={"sparsity": sparsity})
+        if refused := request.method.misfit(request.sparsity):
+            raise UsageError(f"`sparsity` {refused}", f"leave it out, or give {given:.4g}")
+    _check_budget(sparsity, macs)
     plain = unwrap(model)
     scorer = DEFAULT if scorer is None else scorer
     about = read_scorer(scorer) if request.method.needs_scorer else None
@@ -173,16 +182,20 @@ def _made(
     # Masks of weights, and of whole channels the smaller network and the channels kept.
     try:
         unit = _function(method.unit)(evidence)
+        keep = unit.amount(keep, macs=macs is not None)
+    except ValueError as error:
+        raise AutosparseError(f"unit `{method.unit.name}`: {error}") from error
+    try:
         pruning = Pruning(
             evidence,
             total,
             keep,
             score=with_signal(_function(method.criterion)),
             allocate=unit.limited(_function(method.allocation), macs=macs is not None),
-            select=_function(method.selection),
+            select=unit.filled(_function(method.selection)),
             recipe=_RECIPE,
             blind=method.selection.entry.facts.get("blind", False),
-            unit=unit if method.prunes_channels else None,
+            unit=unit if method.has_unit else None,
         )
         chosen = _function(method.schedule)(pruning)
         costs = {layer.name: 1 if macs is None else layer.positions for layer in evidence.layers}

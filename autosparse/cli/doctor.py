@@ -103,8 +103,8 @@ def _speed_json(speed: Bench) -> dict[str, Any]:
 _LISTS: dict[str, Any] = {
     registry.plural: registry
     for registry in (
-        models, datasets, criteria, allocations, selections, schedules, repairs, units, scorers, feature_groups,
-        exporters, trackers, backends,
+        models, datasets, criteria, allocations, selections, schedules, repairs, units, scorers,
+        feature_groups, exporters, trackers, backends,
     )
 }  # fmt: skip
 _METHODS = {"presets": PRESETS, "controls": {**CONTROLS, **SMALLER}}

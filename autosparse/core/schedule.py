@@ -368,7 +368,7 @@ def learn_scores(
     scores = torch.nn.Parameter(views.vector({name: ranks(values) for name, values in start.items()}))
     optimizer = adam([scores], score_lr, fused=scores.device.type in ("cpu", "cuda"))
     values = scores.detach()
-    layers = values.split([part.numel() for part in start.values()])
+    sizes = [part.numel() for part in start.values()]
     batches = evidence.training_batches()
     noise = torch.Generator(values.device).manual_seed(
         int(torch.randint(2**62, (), generator=evidence.generator, device="cpu"))
@@ -377,6 +377,7 @@ def learn_scores(
         for step in range(steps):
             if step % every == 0:
                 quotas = counts(step / steps, views.named(values))
+            layers = views.relative(values).split(sizes)
             at = [threshold(layer, quotas[name]) for name, layer in zip(start, layers, strict=True)]
             if relaxation == "straight_through":
                 presence = torch.cat([(x >= t).to(x.dtype) for x, t in zip(layers, at, strict=True)])
@@ -405,6 +406,10 @@ class _Weights:
     def __init__(self, learner: Learner) -> None:
         self.vector, self.named = learner.vector, learner.named
 
+    def relative(self, vector: torch.Tensor) -> torch.Tensor:
+        """Return the scores: all weights of a layer compete."""
+        return vector
+
     def spread(self, presence: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
         """Return the presences of weights, and the function from their gradient to that of the presence."""
         return presence, lambda gradient: gradient
@@ -425,6 +430,10 @@ class _Units:
         """Split a vector into tensors by name."""
         parts = vector.split([shape.numel() for shape in self._shapes.values()])
         return {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
+
+    def relative(self, vector: torch.Tensor) -> torch.Tensor:
+        """Return the scores that one threshold in each layer cuts."""
+        return self.vector(self._unit.relative(self.named(vector)))
 
     def spread(self, presence: torch.Tensor) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
         """Return the presences of weights, and the function from their gradient to that of the presence."""

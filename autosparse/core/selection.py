@@ -2,15 +2,18 @@
 
 A selection is `(scores, quotas, evidence) -> masks` for all layers, name -> tensor, so that it may use their joins;
 -inf marks pruned weights. The registration states its cost in SynFlow passes (`flows_per_layer`). Facts: `blind`
-ignores scores, `plain` uses nothing else, `draws` takes random numbers, `tuned` is the scorer's selection.
+ignores scores, `plain` uses nothing else, `draws` takes random numbers, `tuned` is the scorer's selection, and
+`ranks` gives the values whose highest it keeps, for one that ranks single weights.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le
 
@@ -225,7 +228,16 @@ def _fill(layer: Layer, scores: torch.Tensor, value: torch.Tensor, quota: int, s
     return keep_top(ranked.masked_fill(chosen, math.inf), quota)
 
 
-@selections.register(blind=True, draws=True, source="Su et al. 2020; Frankle et al. 2021")
+def _drawn(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    drawn = torch.rand(scores.shape, generator=generator, device="cpu").to(scores.device)
+    return drawn.masked_fill(scores == -math.inf, -math.inf)
+
+
+def _sampled(scores: torch.Tensor, generator: torch.Generator, *, temperature: float) -> torch.Tensor:
+    return _standard(scores) / temperature + _gumbel(scores, generator)
+
+
+@selections.register(blind=True, draws=True, ranks=_drawn, source="Su et al. 2020; Frankle et al. 2021")
 def shuffle(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
     """Fill the layer's quota at random, which isolates the effect of the quotas.
 
@@ -243,7 +255,7 @@ def shuffle(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> T
     return {name: keep_top(_drawn(values, evidence.generator), quotas[name]) for name, values in scores.items()}
 
 
-@selections.register(draws=True, source="Kool et al. 2019, Gumbel top-k")
+@selections.register(draws=True, ranks=_sampled, source="Kool et al. 2019, Gumbel top-k")
 def sampled(
     scores: Tensors,
     quotas: Mapping[str, int],
@@ -272,14 +284,9 @@ def sampled(
         Kool, van Hoof & Welling 2019, arXiv 1903.06059.
     """
     return {
-        name: keep_top(_standard(values) / temperature + _gumbel(values, evidence.generator), quotas[name])
+        name: keep_top(_sampled(values, evidence.generator, temperature=temperature), quotas[name])
         for name, values in scores.items()
     }
-
-
-def _drawn(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    drawn = torch.rand(scores.shape, generator=generator, device="cpu").to(scores.device)
-    return drawn.masked_fill(scores == -math.inf, -math.inf)
 
 
 def _standard(scores: torch.Tensor) -> torch.Tensor:
@@ -299,7 +306,7 @@ def _gumbel(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return -(-uniform.clamp_min(1e-300).log()).log().to(scores.device)
 
 
-@selections.register(plain=True)
+@selections.register(plain=True, ranks=lambda scores, generator: scores)
 def top(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
     """Keep the highest scores.
 
@@ -334,16 +341,37 @@ def tuned(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Ten
     Returns:
         Masks, layer -> bool tensor of the weight's shape and device, True for kept weights.
     """
-    chosen = evidence.scorer.select if evidence.scorer else None
-    return (chosen or top)(scores, quotas, evidence)
+    return _resolved(tuned, evidence)(scores, quotas, evidence)
 
 
 def draws(select: Callable[..., Tensors], evidence: Evidence) -> bool:
     """Return whether a selection, or the scorer's, takes random numbers: it breaks ties by itself."""
+    return bool(_facts_of(_resolved(select, evidence)).get("draws", False))
+
+
+def ranking(select: Callable[..., Tensors], evidence: Evidence) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """Return the function from scores to the values whose highest a selection keeps; None if it ranks no weights.
+
+    The scorer's selection ranks by the scores if it is such a one.
+    """
+    chosen = _resolved(select, evidence)
+    ranks = _facts_of(chosen).get("ranks")
+    if ranks is None:
+        return None if chosen is select else lambda scores: scores
+    return partial(ranks, generator=evidence.generator, **getattr(chosen, "keywords", {}))
+
+
+def _resolved(select: Callable[..., Tensors], evidence: Evidence) -> Callable[..., Tensors]:
+    select = inspect.unwrap(select)
+    if getattr(select, "func", select) is not tuned:
+        return select
+    chosen = evidence.scorer.select if evidence.scorer else None
+    return chosen or top
+
+
+def _facts_of(select: Callable[..., Tensors]) -> Mapping[str, Any]:
     function = getattr(select, "func", select)
-    if function is tuned:
-        return evidence.scorer is not None and draws(evidence.scorer.select or top, evidence)
-    return any(entry.function is function and entry.facts.get("draws", False) for entry in selections)
+    return next((entry.facts for entry in selections if entry.function is function), {})
 
 
 def ascending(values: torch.Tensor) -> torch.Tensor:

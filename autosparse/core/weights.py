@@ -42,6 +42,11 @@ class Layer:
     def size(self) -> int:
         return math.prod(self.shape)
 
+    @property
+    def inputs(self) -> int:
+        """Number of inputs of a group, each with a kernel."""
+        return self.shape[0] // self.groups if self.transposed else self.shape[1]
+
     def spread(self, tensor: torch.Tensor) -> torch.Tensor:
         """Reshape a tensor like the weight to `[groups, outputs, inputs, kernel]`, outputs and inputs of one group."""
         parts = tensor.reshape(self.groups, self.shape[0] // self.groups, self.shape[1], -1)

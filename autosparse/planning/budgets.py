@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -14,7 +14,7 @@ from autosparse.errors import UsageError
 from autosparse.models.facts import LayerFacts, NetworkFacts
 from autosparse.planning.builder import blame, facts_of
 from autosparse.planning.model import Plan, PlannedBudget
-from autosparse.spec import Amount, BudgetValue, RelativeAmount
+from autosparse.spec import Amount, BudgetValue, Method, RelativeAmount, Spec
 
 _FLOAT, _INDEX = 4, 4
 """Bytes of a float32 number, and of the position of a kept weight."""
@@ -194,6 +194,35 @@ def check_budget(plan: Plan) -> None:
                 check_macs(budget, facts, name)
             else:
                 sparsity_for(budget, facts, name)
+            for method in plan.spec.methods:
+                _check_pattern(budget, facts, method)
+
+
+def _check_pattern(budget: BudgetValue, facts: NetworkFacts, method: Method) -> None:
+    # The spec checks a sparsity. Layers that stay whole may need more than this: the masks know them.
+    if isinstance(budget, float) or (given := method.given_sparsity) is None:
+        return
+    total, fixed = facts.total, facts.parameters - facts.total
+    keep = math.ceil((1 - given) * total)
+    least = {
+        "macs": math.ceil((1 - given) * facts.macs),
+        "parameters": fixed + keep,
+        "bytes": compact_bytes(keep, facts),
+    }[budget.currency]
+    if whole_amount(budget, facts).amount < least:
+        kept = f"the {least:,} {budget.currency} that unit `{method.pattern}` of method `{method.name}` keeps at least"
+        raise UsageError(f"{_written(budget, facts)} is less than {kept}", f"write `budget: {given:.4g}`")
+
+
+def describe_patterns(spec: Spec) -> Iterator[str]:
+    """Yield a warning for the patterns of methods, whose zeros no exported format skips."""
+    for pattern in dict.fromkeys(method.pattern for method in spec.methods if method.pattern):
+        skipped = (
+            "TensorRT, cuSPARSELt and `torch.sparse.to_sparse_semi_structured` skip them on NVIDIA GPUs with sparse "
+            "tensor cores"
+        )
+        by = skipped if pattern == "2:4" else "sparse tensor cores of NVIDIA GPUs skip those of 2:4 alone"
+        yield f"unit {pattern} makes no exported model faster here: all formats multiply its zeros; {by}"
 
 
 def translations(plan: Plan) -> list[Translation] | None:

@@ -13,7 +13,7 @@ from autosparse.core.weights import keep_count
 from autosparse.datasets import Source
 from autosparse.errors import InvalidValue, UsageError
 from autosparse.models import identify_model, split_start
-from autosparse.planning.budgets import plan_budget
+from autosparse.planning.budgets import describe_patterns, plan_budget
 from autosparse.planning.builder import (
     Builder,
     blame,
@@ -110,7 +110,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     for cell, budget in zip(first, budgets, strict=True):
         _emit(build, spec, cell, budget, cells)
     checks = tuple(plan_checks(build, spec, cells, budgets))
-    remarks = tuple(describe_starts(build, spec))
+    remarks = (*describe_starts(build, spec), *describe_patterns(spec))
     return Plan(name, spec, build.steps, build.sources, tuple(cells), checks, horizons, build.starts, remarks)
 
 

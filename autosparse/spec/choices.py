@@ -18,7 +18,7 @@ from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
 from autosparse.core.training.loop import Recipe
-from autosparse.core.units import units
+from autosparse.core.units import n_of_m, units
 from autosparse.datasets import datasets
 from autosparse.exporters import exporters
 from autosparse.models import models
@@ -157,6 +157,14 @@ def _a(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeio" else f"a {noun}"  # a unit
 
 
+def _pattern(value: Any) -> Any:
+    # `2:4` and `{n: 2, m: 4}`. YAML 1.1 reads `2:4` to base 60.
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value // 60 < value % 60:
+        message = f"must be the name of a unit, or a pattern such as `2:4`, but is {value}"
+        raise refusal(message, f'did you mean "{value // 60}:{value % 60}"? Some YAML readers need the quotes')
+    return value if isinstance(value, Incomplete) else n_of_m.expanded(value)
+
+
 if TYPE_CHECKING:
     # For type checkers a choice is a Choice; at run time it is the union of all that are registered.
     Training = Recipe
@@ -177,7 +185,17 @@ else:
     CriterionChoice, AllocationChoice = choice_of(criteria), choice_of(allocations)
     SelectionChoice, ScheduleChoice = choice_of(selections), choice_of(schedules)
     RepairChoice, ScorerChoice = choice_of(repairs), choice_of(scorers)
-    UnitChoice = choice_of(units)
+    UnitChoice = Annotated[
+        choice_of(units),
+        BeforeValidator(
+            _pattern,
+            json_schema_input_type=Annotated[str, Field(pattern=r"^[0-9]+:[0-9]+$")]
+            | create_model(
+                "pattern", __base__=Section, __doc__=units["n_of_m"].description, **_fields(units["n_of_m"].options)
+            )
+            | choice_of(units),
+        ),
+    ]
     FormatChoice, TrackerChoice = choice_of(exporters), choice_of(trackers)
 
 

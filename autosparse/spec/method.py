@@ -12,6 +12,8 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from autosparse.core.presets import CONTROLS, PRESETS, SMALLER
 from autosparse.core.schedule import schedules
+from autosparse.core.selection import selections
+from autosparse.core.units import n_of_m, units
 from autosparse.registry import suggestion
 from autosparse.spec.choices import (
     AllocationChoice,
@@ -95,6 +97,8 @@ _SEARCH = next(entry.name for entry in schedules if entry.facts.get("learns"))
 
 
 DENSE = "dense"
+_SINGLE = "weight"
+_WITHOUT_QUOTAS = ("global", "uniform")  # the default, and the one that comes nearest to equal shares
 
 
 class Method(Section):
@@ -117,9 +121,10 @@ class Method(Section):
     repair: Annotated[RepairChoice, about("repair of disconnected networks")] = Field(
         default="none", validate_default=True
     )
-    unit: Annotated[UnitChoice, about("part of the network that is pruned as a whole: a weight or a channel")] = Field(
-        default="weight", validate_default=True
-    )
+    unit: Annotated[
+        UnitChoice,
+        about("part that is pruned as a whole: a weight, a channel, or a weight in a pattern such as 2:4"),
+    ] = Field(default="weight", validate_default=True)
     horizon: Annotated[
         Horizon | None,
         about(
@@ -159,7 +164,7 @@ class Method(Section):
         return meant | ({"criterion"} if meant & {"preset", "horizon"} else set())
 
     def rules(self) -> tuple[Rule, ...]:
-        return (self._named, self._scored, self._searchable, self._united)
+        return (self._named, self._scored, self._searchable, self._united, self._patterned)
 
     def _named(self) -> Iterator[PydanticCustomError]:
         # A preset under another name: validation under its real name would recurse.
@@ -188,6 +193,25 @@ class Method(Section):
             message = f"`{self.selection.name}` fills layers weight by weight, but the unit is `{self.unit.name}`"
             yield refusal(message, "such as `selection: top`", ("selection",))
 
+    def _patterned(self) -> Iterator[PydanticCustomError]:
+        if (given := self.given_sparsity) is None:
+            return
+        if given <= 0:
+            message = f"must be below `m` but is {self.unit.options()['n']} of {self.unit.options()['m']}"
+            yield refusal(message, "such as 2 of 4", ("unit", "n"))
+        if self.allocation.name not in _WITHOUT_QUOTAS:
+            quotas = f"has the quotas of `{self.allocation.name}`"
+            message = f"{quotas}, but unit `{self.pattern}` gives every layer its number of weights"
+            yield refusal(message, "write `allocation: uniform`", ("allocation",))
+        facts = self.selection.entry.facts
+        if not ("ranks" in facts or facts.get("tuned")):
+            message = f"`{self.selection.name}` chooses in whole layers, but unit `{self.pattern}` in blocks"
+            ranking = " or ".join(f"`{entry.name}`" for entry in selections if "ranks" in entry.facts)
+            yield refusal(message, f"such as {ranking}", ("selection",))
+        if self.repair.name != "none":
+            message = f"`{self.repair.name}` moves single weights, which breaks the blocks of unit `{self.pattern}`"
+            yield refusal(message, "remove `repair`", ("repair",))
+
     def _is_preset(self, parts: Mapping[str, Any]) -> bool:
         preset = Method.model_validate({"name": "preset", **parts})
         if preset.selection.entry.facts.get("tuned"):  # any selection, as it comes from the scorer
@@ -197,7 +221,7 @@ class Method(Section):
     def choices(self) -> dict[str, Any]:
         """Return the keyed choices, which identify the method whatever its name. They omit `none` and `weight`."""
         repair = ("repair",) if self.repair.name != "none" else ()
-        unit = ("unit",) if self.unit.name != "weight" else ()
+        unit = ("unit",) if self.has_unit else ()
         parts = ("criterion", "allocation", "selection", "schedule", *repair, *unit)
         return {part: getattr(self, part).keyed() for part in parts}
 
@@ -229,6 +253,30 @@ class Method(Section):
     def prunes_channels(self) -> bool:
         """True for a method that removes whole channels, which makes tensors smaller."""
         return bool(self.unit.entry.facts.get("tensors_smaller"))
+
+    @property
+    def has_unit(self) -> bool:
+        """True for a method that prunes other parts than single weights, or these in a pattern."""
+        return self.unit.name != _SINGLE
+
+    @property
+    def given_sparsity(self) -> float | None:
+        """The sparsity that the pattern of a unit gives, such as 0.5 for 2:4; None for a unit without a pattern."""
+        given = self.unit.entry.facts.get("sparsity")
+        return given and float(given(self.unit.options()))
+
+    @property
+    def pattern(self) -> str:
+        """The pattern of a unit, such as `2:4`; empty for a unit without one."""
+        label = self.unit.entry.facts.get("label")
+        return label(self.unit.options()) if label else ""
+
+    def misfit(self, sparsity: float) -> str:
+        """Return the reason why a sparsity is not that of the method's unit; empty if it is, or may be any."""
+        given = self.given_sparsity
+        if given is None or abs(sparsity - given) < n_of_m.NEAR:
+            return ""
+        return f"is {sparsity:g}, but unit `{self.pattern}` removes {given:.4g}"
 
     @property
     def needs(self) -> str:
@@ -277,7 +325,8 @@ def _changed_preset(method: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _joined(parts: Mapping[str, Any]) -> str:
-    names = (_horizon_name(value) if part == "horizon" else _part_name(value) for part, value in parts.items())
+    shown = {"horizon": _horizon_name, "unit": _unit_name}
+    names = (shown.get(part, _part_name)(value) for part, value in parts.items())
     return "+".join(filter(None, names))
 
 
@@ -285,6 +334,16 @@ def _horizon_name(value: Any) -> str:
     if isinstance(value, str):
         return re.sub(r"[^A-Za-z0-9_.]+", "", value.replace("%", "pct"))
     return f"{value}steps" if isinstance(value, int) else ""
+
+
+def _unit_name(value: Any) -> str:
+    # `2of4` for all ways to write it.
+    value = n_of_m.expanded(value)
+    name = value.get("name") if isinstance(value, Mapping) else None
+    label = units[name].facts.get("label") if isinstance(name, str) and name in units else None
+    if label and {"n", "m"} <= value.keys():
+        return _part_name(label(value).replace(":", "of"))
+    return _part_name(value)
 
 
 def _part_name(part: Any) -> str:

@@ -159,12 +159,13 @@ def selection_of(scorer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def filled(method: Method, chosen: Mapping[str, Any] | None) -> Method:
-    """Replace the selection `tuned`; a mask search instead keeps the highest of its learned scores."""
+    """Replace the selection `tuned`; a mask search, or a pattern that it cannot fill, takes `top`."""
     if not method.selection.entry.facts.get("tuned") or (chosen is None and not method.searches):
         return method
-    return method.model_copy(
-        update={"selection": _SELECTION.validate_python({"name": "top"} if method.searches else chosen)}
-    )
+    selection = _SELECTION.validate_python({"name": "top"} if method.searches else chosen)
+    if method.given_sparsity is not None and "ranks" not in selection.entry.facts:
+        selection = _SELECTION.validate_python({"name": "top"})
+    return method.model_copy(update={"selection": selection})
 
 
 _SELECTION: TypeAdapter[Any] = TypeAdapter(SelectionChoice)

@@ -151,7 +151,7 @@ class Spec(Section):
         sanity = (self._checked, self._checked_budget, self._checked_seeds) if self._has_sanity else ()
         learning = (self._proxy_apart, self._seeds_apart, self._split, self._folds, self._selections)
         rounds = (self._one_number_of_epochs, self._rounds_leave_something, self._rounds_teach_something)
-        return (self._names_differ, *sanity, *learning, self._tunable, self._in_range, *rounds)
+        return (self._names_differ, self._patterned, *sanity, *learning, self._tunable, self._in_range, *rounds)
 
     @property
     def _has_sanity(self) -> bool:
@@ -160,7 +160,14 @@ class Spec(Section):
     @property
     def ablations(self) -> tuple[str, ...]:
         """The controls that apply to the method's unit."""
-        return tuple(name for name in self.controls if name in CONTROLS or self.method.prunes_channels)
+        quotas = self.method.given_sparsity is None  # a pattern gives them
+
+        def applies(name: str) -> bool:
+            if name in CONTROLS:
+                return quotas or "allocation" not in CONTROLS[name][1]
+            return self.method.prunes_channels
+
+        return tuple(filter(applies, self.controls))
 
     def _names_differ(self) -> Iterator[PydanticCustomError]:
         shuffled = self.method.criterion.entry.facts.get("shuffled")
@@ -169,6 +176,19 @@ class Spec(Section):
         for index, method in enumerate(self.compare):
             if isinstance(method, Method) and seen.setdefault(method.name, method) != method:
                 yield refusal(f"is another method named {method.name!r}", "give it another `name`", ("compare", index))
+
+    def _patterned(self) -> Iterator[PydanticCustomError]:
+        written = "budget" in self.model_fields_set
+        for method in self.methods:
+            for index, budget in enumerate(self.budget):
+                if isinstance(budget, float) and (message := method.misfit(budget)):
+                    hint = f"write `budget: {method.given_sparsity:.4g}`"
+                    if written:
+                        yield refusal(f"{message}, in method `{method.name}`", hint, ("budget", index))
+                    else:
+                        given = f"gives a sparsity of {method.given_sparsity:.4g}"
+                        yield refusal(f"{given}, but `budget` is {budget:g} by default", hint, ("method", "unit"))
+                    break
 
     def _checked(self) -> Iterator[PydanticCustomError]:
         compared = [method.name for method in self.compared]

@@ -255,6 +255,7 @@ def make_masks(
     total, keep = (total, keep_count(total, sparsity)) if budget is None else (macs(evidence.layers), budget["macs"])
     try:
         unit = choose(units, method.get("unit", _SINGLE))(evidence)
+        keep = unit.amount(keep, macs=budget is not None)
     except ValueError as error:
         raise StepError(f"unit `{method['unit']['name']}`: {error}") from error
     pruning = Pruning(
@@ -263,7 +264,7 @@ def make_masks(
         keep,
         score=with_signal(choose(criteria, method["criterion"])),
         allocate=unit.limited(choose(allocations, method["allocation"]), macs=budget is not None),
-        select=choose(selections, method["selection"]),
+        select=unit.filled(choose(selections, method["selection"])),
         observe=context.observe,
         recipe=recipe,
         blind=selections[method["selection"]["name"]].facts.get("blind", False),
@@ -315,10 +316,13 @@ def shuffle(context: Context, *, seed: int) -> None:
 
 
 def shuffled(context: Context, evidence: Evidence, result: MaskResult, random: torch.Generator) -> Made:
-    """Return masks with as many weights in each layer at other positions, or as many channels in each group."""
-    if not isinstance(result, ChannelMaskResult):
+    """Return masks with as many weights in each layer, or block, at other positions, or as many channels in a group."""
+    if "unit" not in (method := result.asked.get("method", {})):
         return Made(permute(on_device(context, masks_of(evidence.weights, result)), random))
-    unit = choose(units, result.asked["method"]["unit"])(evidence)
+    unit = choose(units, method["unit"])(evidence)
+    if not isinstance(result, ChannelMaskResult):
+        at_random = unit.filled(selections["shuffle"].function)
+        return Made(at_random(evidence.weights, result.kept, replace(evidence, generator=random)))
     chosen = {
         layer.name: torch.zeros(layer.shape, dtype=torch.bool).index_fill(
             0, torch.tensor(result.groups[layer.name]), True

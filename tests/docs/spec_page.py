@@ -21,8 +21,8 @@ KINDS = {
     "models": "model", "datasets": "dataset", "presets": "method, compare", "criteria": "method.criterion",
     "allocations": "method.allocation", "selections": "method.selection", "schedules": "method.schedule",
     "repairs": "method.repair", "units": "method.unit", "scorers": "scorer", "features": "scorer.features",
-    "formats": "emit", "trackers": "track",
-    "backends": "target.backend", "controls": "controls", "checks": "sanity.checks",
+    "formats": "emit", "trackers": "track", "backends": "target.backend", "controls": "controls",
+    "checks": "sanity.checks",
 }  # fmt: skip
 STRINGS = ("10%", "99%", "100x", "5M", "500kB", "my_file.py:function", "timm:resnet26", "torchvision:resnet18")
 """Examples of strings, of which a page shows those that match a pattern."""

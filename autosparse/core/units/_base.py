@@ -31,6 +31,18 @@ class Unit(Protocol):
         """Return the masks of weights, of those of units; of fractions, products, which gradients pass."""
         ...
 
+    def relative(self, scores: Tensors) -> Tensors:
+        """Return scores that one threshold in each layer cuts: units that compete in blocks, relative to theirs."""
+        ...
+
+    def filled(self, select: Callable[..., Tensors]) -> Callable[..., Tensors]:
+        """Return a selection within the pattern of the units."""
+        ...
+
+    def amount(self, limit: int, *, macs: bool) -> int:
+        """Return the number of weights, or with `macs` of multiply-adds, to keep of a limit."""
+        ...
+
     def limited(self, allocate: Allocation, *, macs: bool) -> Allocation:
         """Return an allocation of units whose limit is a number of weights, or with `macs` of multiply-adds."""
         ...

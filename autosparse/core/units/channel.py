@@ -87,6 +87,18 @@ class Channels:
                     parts.setdefault(part.dim, []).append((group.name, part.index))
         return parts
 
+    def relative(self, scores: Tensors) -> Tensors:
+        """Return the scores: all units of a layer compete."""
+        return scores
+
+    def filled(self, select: Callable[..., Tensors]) -> Callable[..., Tensors]:
+        """Return the selection."""
+        return select
+
+    def amount(self, limit: int, *, macs: bool) -> int:
+        """Return the limit."""
+        return limit
+
     def limited(self, allocate: Allocation, *, macs: bool) -> Allocation:
         """Return an allocation of channels: the most whose weights, or multiply-adds, are within a limit."""
         costs = self._costs(macs=macs)

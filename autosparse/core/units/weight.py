@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from autosparse.core.allocation import Allocation, by_macs
@@ -25,6 +25,18 @@ class Weights:
     def spread(self, chosen: Tensors) -> Tensors:
         """Return the masks."""
         return chosen
+
+    def relative(self, scores: Tensors) -> Tensors:
+        """Return the scores: all units of a layer compete."""
+        return scores
+
+    def filled(self, select: Callable[..., Tensors]) -> Callable[..., Tensors]:
+        """Return the selection."""
+        return select
+
+    def amount(self, limit: int, *, macs: bool) -> int:
+        """Return the limit."""
+        return limit
 
     def limited(self, allocate: Allocation, *, macs: bool) -> Allocation:
         """Return the allocation, limited in multiply-adds where asked."""

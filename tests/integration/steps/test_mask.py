@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from autosparse.core.images import epoch
 from autosparse.core.training.loop import Recipe
 from autosparse.steps.context import generator, training_stream
+from autosparse.store import load_tensors
 from tests.conftest import Workspace, call
 from tests.unit.core.conftest import images_of
 
@@ -53,3 +55,36 @@ def test_training_batches_are_the_recipes() -> None:
             for one, other in zip(expected, batches, strict=True)
             for a, b in zip(one, other, strict=True)
         )
+
+
+PATTERN = """\
+version: 1
+model: {name: mlp, widths: [16]}
+dataset: digits
+budget: 0.5
+target: {device: cpu, threads: 1}
+method: {preset: snip, schedule: {name: linear, rounds: 2}, unit: 2:4}
+controls: [shuffle, layer_mean]
+sanity: {methods: [snip+linear.rounds-2+2of4], checks: [invert]}
+training: {epochs: 1, batch: 128, precision: float32}
+compare: [{criterion: magnitude, schedule: {name: search, steps: 3}, unit: 2:4}]
+emit: []
+"""
+
+
+def test_every_mask_of_a_run_keeps_the_pattern(
+    here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Masks of rounds and of a search keep 2 of 4, and so does the control that permutes finished masks in blocks."""
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(tmp_path / "masks"))
+    (here.folder / "pattern.yaml").write_text(PATTERN)
+    ended = call(capsys, "run pattern.yaml --json")
+    masks = [load_tensors(file.read_bytes()) for file in tmp_path.rglob("masks.safetensors")]
+    first, *others = (torch.cat([mask.reshape(-1, 4) for mask in one.values()]) for one in masks)
+
+    assert 0 == ended.code, ended.err
+    assert 2 == len(others)
+    for blocks in (first, *others):
+        assert {2} == set(blocks.sum(dim=1).tolist())
+    assert not any(torch.equal(first, other) for other in others)
+    assert any("unit 2:4 makes no exported model faster here" in warning for warning in ended.json["warnings"])

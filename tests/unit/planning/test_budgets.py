@@ -301,6 +301,27 @@ def test_a_plan_refuses_an_impossible_budget(budget: str) -> None:
     assert "budget.1" == raised.value.path
 
 
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [
+        ("macs=49%", "{macs: 49%}, 181 macs, is less than the 185 macs that unit `2:4` of method `snip+2of4` keeps"),
+        ("parameters=199", "{parameters: 199} is less than the 200 parameters that unit `2:4`"),
+        ("macs=60%", ""),
+        ("parameters=200", ""),
+    ],
+)
+def test_a_plan_refuses_limits_below_a_pattern(budget: str, message: str) -> None:
+    """2:4 keeps half of the weights or more; the hint is its sparsity."""
+    planned = plan(budget, text=BASE.replace("method: snip", "method: {preset: snip, unit: 2:4}"))
+    if not message:
+        check_budget(planned)
+        return
+    with pytest.raises(InvalidValue, match=re.escape(message)) as raised:
+        check_budget(planned)
+
+    assert ("budget.0", "write `budget: 0.5`") == (raised.value.path, raised.value.hint)
+
+
 def test_every_budget_can_be_planned_without_images() -> None:
     """The number of weights for parameters and bytes is unknown: nothing is translated, and no data are needed."""
     text = BASE.replace("dataset: digits", "dataset: {name: image_folder, root: nowhere}")
