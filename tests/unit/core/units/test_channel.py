@@ -175,7 +175,7 @@ def test_rescaled_weights_have_the_variance_of_fewer_inputs(unit: Channels) -> N
     chosen["stem"][1:] = False
     network = small()
 
-    torch.testing.assert_close(2 * network.conv.weight[:, :1], made.slicing(chosen).start(network).conv.weight)
+    torch.testing.assert_close(2 * network.conv.weight[:, :1], made.slicing(chosen).start(network).get_parameter("conv.weight"))
 
 
 def test_a_network_without_channels_is_refused() -> None:
