@@ -25,6 +25,7 @@ from autosparse.core.schedule import Pruning
 from autosparse.core.torch_compat.autocast_state import autocast_suspended
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.training.loop import Recipe
+from autosparse.core.units.cost import in_macs, in_weights
 from autosparse.core.weights import (
     Tensors,
     explain_unprunable,
@@ -172,13 +173,14 @@ def _made(
 ) -> tuple[Tensors, Slicing | None, Mapping[str, Sequence[int]]]:
     # Masks of weights, and of whole channels the smaller network and the channels kept.
     try:
-        unit = _function(method.unit)(evidence)
+        unit, cost = _function(method.unit)(evidence), in_weights if macs is None else in_macs
+        cost = in_weights if macs is None else in_macs
         pruning = Pruning(
             evidence,
             total,
             keep,
             score=with_signal(_function(method.criterion)),
-            allocate=unit.limited(_function(method.allocation), macs=macs is not None),
+            allocate=unit.limited(_function(method.allocation), cost(evidence.layers)),
             select=_function(method.selection),
             recipe=_RECIPE,
             blind=method.selection.entry.facts.get("blind", False),

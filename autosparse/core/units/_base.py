@@ -7,6 +7,7 @@ from typing import Protocol
 
 from autosparse.core.allocation import Allocation
 from autosparse.core.graph.slicing import Slicing
+from autosparse.core.units.cost import Cost
 from autosparse.core.weights import Layer, Tensors
 from autosparse.registry import Registry
 
@@ -31,8 +32,8 @@ class Unit(Protocol):
         """Return the masks of weights, of those of units; of fractions, products, which gradients pass."""
         ...
 
-    def limited(self, allocate: Allocation, *, macs: bool) -> Allocation:
-        """Return an allocation of units whose limit is a number of weights, or with `macs` of multiply-adds."""
+    def limited(self, allocate: Allocation, cost: Cost) -> Allocation:
+        """Return an allocation of units whose limit is a cost of the network that they leave."""
         ...
 
     def slicing(self, chosen: Tensors) -> Slicing | None:

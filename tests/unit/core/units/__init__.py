@@ -1,0 +1,1 @@
+"""Units of pruning and their costs."""
