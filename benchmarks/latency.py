@@ -10,20 +10,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from records import append
 
-import autosparse
-from autosparse.core.weights import prunable_weights
+from autosparse.core.allocation import allocations, macs
+from autosparse.core.evidence import Evidence
+from autosparse.core.graph.slicing import Slicing, sliced
+from autosparse.core.units import units
+from autosparse.core.units.cost import in_macs
+from autosparse.core.weights import describe_layers, prunable_weights
 from autosparse.exporters.onnx_profile import Timed
 from autosparse.models import build_model
 from autosparse.steps.latency import table as tables
 
 SIZES = {"resnet20": 32, "torchvision:resnet18": 224, "torchvision:vgg16": 224}
 SHARES, MULTIPLES = (0.3, 0.1), (1, 8, 16)
-SECONDS = 20.0
+SECONDS = 15.0
 
 
 def rows(network: str, batch: int, threads: int) -> Iterator[dict[str, Any]]:
@@ -37,16 +42,12 @@ def rows(network: str, batch: int, threads: int) -> Iterator[dict[str, Any]]:
     seconds = time.perf_counter() - begin
     images = torch.randn(batch, 3, size, size)
     content = tables.exported(model, images.shape[1:])
-    examples = [(images[:1].expand(2, -1, -1, -1), torch.zeros(2).long())]
     opened, about = [Timed(content, images, threads)], []
-    for share in SHARES:
-        for multiple in MULTIPLES:
-            unit = {"name": "channel", "multiple": multiple}
-            masks = autosparse.prune(model, examples, method="magnitude", unit=unit, macs=share)
-            smaller = masks.shrink(model).eval()
-            opened.append(tables.opened(content, masks.slicing, smaller, images, threads)[1])
-            shapes = {name: tuple(weight.shape) for name, weight in prunable_weights(smaller).items()}
-            about.append({"macs_share": share, "multiple": multiple, "predicted": table.seconds(shapes)})
+    for share, multiple, slicing in slicings(model, images[:1]):
+        smaller = sliced(model, slicing)
+        opened.append(tables.opened(content, slicing, smaller, images, threads)[1])
+        shapes = {name: tuple(weight.shape) for name, weight in prunable_weights(smaller).items()}
+        about.append({"macs_share": share, "multiple": multiple, "predicted": table.seconds(shapes)})
     tables.TIMED = SECONDS
     dense, *pruned = tables.latencies(opened)
     for row, measured in zip(about, pruned, strict=True):
@@ -65,6 +66,23 @@ def rows(network: str, batch: int, threads: int) -> Iterator[dict[str, Any]]:
             "predicted_speedup": round(dense_seconds / predicted, 3),
             "table_seconds": round(seconds, 1),
         }
+
+
+def slicings(model: torch.nn.Module, example: torch.Tensor) -> Iterator[tuple[float, int, Slicing]]:
+    """Yield the share of multiply-adds, the multiple and the channels kept, by magnitude with one threshold for all."""
+    layers = describe_layers(model, example)
+    evidence = Evidence.dense(model, layers, lambda count: [], torch.Generator().manual_seed(0), lambda: example)
+    channels = units["channel"].function(evidence)
+    scores = channels.gather({name: weight.detach().abs() for name, weight in evidence.weights.items()})
+    for share in SHARES:
+        for multiple in MULTIPLES:
+            unit = replace(channels, multiple=multiple)
+            allocate = unit.limited(allocations["global"].function, in_macs(layers))
+            counts = allocate(scores, unit.layers, int(share * macs(layers)))
+            flags = {name: torch.zeros_like(values, dtype=torch.bool) for name, values in scores.items()}
+            for name, values in scores.items():
+                flags[name][values.flatten().argsort(descending=True)[: counts[name]]] = True
+            yield share, multiple, unit.slicing(flags)
 
 
 def main(arguments: list[str]) -> None:

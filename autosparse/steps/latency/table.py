@@ -148,4 +148,4 @@ def _sample(copy: _Copy, latency: float) -> Sample:
     scale = latency / total if total else 0.0
     shapes = {name: tuple(weight.shape) for name, weight in copy.weights.items()}
     of_layers: Mapping[str, float] = {name: seconds * scale for name, seconds in layers.items()}
-    return Sample(shapes, of_layers, latency - sum(of_layers.values()))
+    return Sample(shapes, of_layers, max(0.0, latency - sum(of_layers.values())))
