@@ -25,6 +25,7 @@ from autosparse.core.schedule import Pruning
 from autosparse.core.torch_compat.autocast_state import autocast_suspended
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.training.loop import Recipe
+from autosparse.core.units.cost import in_macs, in_weights
 from autosparse.core.weights import (
     Tensors,
     explain_unprunable,
@@ -182,7 +183,8 @@ def _made(
     # Masks of weights, and of whole channels the smaller network and the channels kept.
     try:
         unit = _function(method.unit)(evidence)
-        keep = unit.amount(keep, macs=macs is not None)
+        cost = (in_weights if macs is None else in_macs)(evidence.layers)
+        keep = unit.amount(keep, cost)
     except ValueError as error:
         raise AutosparseError(f"unit `{method.unit.name}`: {error}") from error
     try:
@@ -191,7 +193,7 @@ def _made(
             total,
             keep,
             score=with_signal(_function(method.criterion)),
-            allocate=unit.limited(_function(method.allocation), macs=macs is not None),
+            allocate=unit.limited(_function(method.allocation), cost),
             select=unit.filled(_function(method.selection)),
             recipe=_RECIPE,
             blind=method.selection.entry.facts.get("blind", False),

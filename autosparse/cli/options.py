@@ -92,7 +92,7 @@ Budget = Annotated[
     typer.Option(
         metavar="BUDGET",
         help="Replace the spec's budget: 0.99, 99% or 100x removes 99 % of the weights; parameters=120k, macs=5M, "
-        "bytes=500kB, macs=30% or macs=4x keeps at most this much; repeatable.",
+        "bytes=500kB, macs=30% or latency=2x keeps at most this much; repeatable.",
         rich_help_panel=SPEC,
     ),
 ]

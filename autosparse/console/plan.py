@@ -168,6 +168,9 @@ def _budgets(console: Console, translations: Sequence[Translation] | None) -> No
     if translations is None:
         console.print(plain("the budget in other currencies is unknown until the images are present", "dim"))
         return
+    if not translations:
+        console.print(plain("latency budgets have no other currencies before the masks exist", "dim"))
+        return
     columns = ("budget", "sparsity", "weights", "parameters", "MACs", "compact size")
     rows: list[list[Text]] = []
     for item in translations:

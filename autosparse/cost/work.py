@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from autosparse.core.irp import keep_after
 from autosparse.core.scorers import groups_of, macs_of
@@ -118,6 +119,8 @@ def _share_of(plan: Plan, step: Step, macs: int) -> float:
     if mask is None or not makes_smaller(mask.options["method"]):
         return 1.0
     budget = mask.options.get("budget") or {}
+    if latency := budget.get("latency"):  # time is about in proportion; a number of seconds is of an unknown whole
+        return float(Fraction(latency)) if isinstance(latency, str) else 1.0
     return min(1.0, budget["macs"] / max(1, macs)) if "macs" in budget else 1 - float(mask.options["sparsity"])
 
 

@@ -46,10 +46,12 @@ class Translation:
 
 
 def plan_budget(budget: Amount | RelativeAmount, facts: NetworkFacts, network: str) -> PlannedBudget:
-    """Return the budget of masks: a number of multiply-adds, else a sparsity. Raises UsageError for an impossible one.
+    """Return the budget of masks: a latency, multiply-adds, else a sparsity. Raises UsageError for an impossible one.
 
-    Ways to write one number have one result, and so one key.
+    Ways to write one number have one result, and so one key. The dense network's latency is measured by a step.
     """
+    if budget.currency == "latency":
+        return PlannedBudget(str(budget), None, budget)
     if (amount := whole_amount(budget, facts)).currency == "macs":
         return PlannedBudget(str(budget), None, amount)
     return PlannedBudget(str(budget), sparsity_for(budget, facts, network))
@@ -190,6 +192,8 @@ def check_budget(plan: Plan) -> None:
     name = plan.spec.model.short_name
     for index, budget in enumerate(plan.spec.budget):
         with blame(f"budget.{index}"):
+            if _is_latency(budget):
+                continue
             if not isinstance(budget, float) and budget.currency == "macs":
                 check_macs(budget, facts, name)
             else:
@@ -226,14 +230,21 @@ def describe_patterns(spec: Spec) -> Iterator[str]:
 
 
 def translations(plan: Plan) -> list[Translation] | None:
-    """Convert every budget of a checked plan to every currency; None while the size of the images is unknown."""
+    """Convert every budget of a checked plan to every currency; None while the size of the images is unknown.
+
+    Latencies are left out: they depend on the shapes of all layers.
+    """
     facts = _facts(plan)
-    return None if facts is None else [translate(budget, facts) for budget in plan.spec.budget]
+    return None if facts is None else [translate(one, facts) for one in plan.spec.budget if not _is_latency(one)]
+
+
+def _is_latency(budget: BudgetValue) -> bool:
+    return not isinstance(budget, float) and budget.currency == "latency"
 
 
 def limits(plan: Plan) -> dict[str, int]:
     """Return the maximum of every relative budget as a number, by its name; none while the images are absent."""
-    relative = [budget for budget in plan.spec.budget if isinstance(budget, RelativeAmount)]
+    relative = [budget for budget in plan.spec.budget if isinstance(budget, RelativeAmount) and not _is_latency(budget)]
     facts = _facts(plan) if relative else None
     return {str(budget): whole_amount(budget, facts).amount for budget in relative} if facts else {}
 

@@ -25,6 +25,7 @@ from autosparse.planning.builder import (
     tunable_limits,
 )
 from autosparse.planning.checks import controls_of, plan_checks
+from autosparse.planning.latency import add_tables
 from autosparse.planning.model import Cell, Plan, PlannedBudget
 from autosparse.planning.size import check_size
 from autosparse.planning.starts import check_sources, describe_starts, plan_start, trained_start
@@ -84,6 +85,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     check_sources(build, networks.values())
     budgets = _budgets(build, spec, networks[spec.seeds[0]])
     cells: list[Cell] = []
+    tables = add_tables(build, spec, networks[spec.seeds[0]], budgets)
     for seed in spec.seeds:
         base = networks[seed]
         for budget in budgets:
@@ -95,6 +97,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                     mask = build.add(step_name, "shuffle", {"seed": seed}, {**base, "mask": method_mask}, purpose)
                 else:
                     inputs = {**base, **({"scorer": scorer} if method.needs_scorer and scorer else {})}
+                    inputs |= {"latency": tables[budget.name]} if budget.is_latency else {}
                     if method.needs_rounds:
                         inputs |= _oracle_rounds(build, spec, base, budget, seed, purpose)
                     options = _mask_options(build, spec, method, budget, seed)

@@ -103,11 +103,15 @@ class PlannedBudget:
         return budget_in_names(self.label)
 
     @property
+    def is_latency(self) -> bool:
+        return self.amount is not None and self.amount.currency == "latency"
+
+    @property
     def options(self) -> dict[str, Any]:
         """The budget as a step's options: the sparsity where it is known, so that equal masks have equal keys."""
         if self.amount is None:
             return {"sparsity": self.sparsity}
-        return {"budget": self.amount.written()}
+        return {"budget": self.amount.keyed() if self.is_latency else self.amount.written()}
 
 
 def budget_in_names(label: str) -> str:
@@ -121,7 +125,7 @@ def budget_in_names(label: str) -> str:
     Returns:
         The part, such as `120k-parameters` or `30-percent-macs`.
     """
-    return label.replace("%", "-percent").replace(" ", "-")
+    return label.replace("%", "-percent").replace(",", "").replace(" ", "-")
 
 
 def strictest(budgets: Sequence[PlannedBudget]) -> PlannedBudget:
@@ -133,16 +137,19 @@ def strictest(budgets: Sequence[PlannedBudget]) -> PlannedBudget:
     Returns:
         The budget that leaves the fewest weights.
     """
-    # Multiply-adds have no sparsity before masks exist: they count only without other budgets.
+    # Multiply-adds and latencies have no sparsity before masks exist: they count only without other budgets.
     shares = [budget for budget in budgets if budget.sparsity is not None]
     if shares:
         return max(shares, key=lambda budget: budget.sparsity or 0.0)
     return min(budgets, key=lambda budget: _order(budget.amount))
 
 
-def _order(amount: Amount | RelativeAmount | None) -> float:
-    # Relative amounts remain only until the images exist; no key is final until then.
-    return float(amount.share) if isinstance(amount, RelativeAmount) else amount.amount if amount else 0.0
+def _order(amount: Amount | RelativeAmount | None) -> tuple[bool, bool, float]:
+    # Multiply-adds before latencies, relative ones before numbers: no unit converts one to the other.
+    if amount is None:
+        return False, False, 0.0
+    size = float(amount.share) if isinstance(amount, RelativeAmount) else float(amount.amount)
+    return amount.currency == "latency", isinstance(amount, Amount), size
 
 
 @dataclass(frozen=True)

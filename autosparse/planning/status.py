@@ -22,6 +22,7 @@ from autosparse.planning.reasons import Change, History, environment_changes, su
 from autosparse.registry import suggestion
 from autosparse.steps import operations
 from autosparse.steps.emit import EmitResult
+from autosparse.steps.latency import LatencyResult
 from autosparse.store import Index, Record, Store, open_index
 from autosparse.text import plural
 
@@ -128,6 +129,8 @@ def missing_libraries(plan: Plan, statuses: Mapping[str, Status]) -> list[tuple[
     formats = dict.fromkeys(step.options["format"] for step in steps if step.gives(EmitResult))
     extras = {format: exporters[format].facts["extra"] for format in formats if "extra" in exporters[format].facts}
     needed = {f"format `{format}`": extra for format, extra in extras.items()}
+    if any(step.gives(LatencyResult) for step in steps):
+        needed["a latency budget"] = "onnx"
     recipes = [step.options.get("training", {}) for step in steps]
     if plan.spec.target.device == "cpu" and any(recipe.get("kernels") == "sparse" for recipe in recipes):
         needed["`training.kernels: sparse`"] = "sparse"

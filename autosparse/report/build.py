@@ -19,6 +19,7 @@ from autosparse.report.finished import (
     find_missing,
 )
 from autosparse.report.folder import write_folder
+from autosparse.report.latency import check_latencies
 from autosparse.report.mask_cost import describe_mask_costs
 from autosparse.report.provenance import describe_provenance
 from autosparse.report.sanity import describe_sanity
@@ -77,6 +78,7 @@ def build_report(finished: Finished, outcome: Outcome, folder: Path | None = Non
         validation_images=finished.validation.images if results else None,
         start=_start(finished),
         limits=limits(plan),
+        latencies=[*check_latencies(finished)],
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from autosparse.report.schema import Missing, Report, Result
 from autosparse.report.significance import Interval, accuracy_interval, mean_interval
+from autosparse.steps.latency import LatencyCheck
 from autosparse.text import finite, markdown, plural, table, visible
 
 TRAINED = "trained"
@@ -173,8 +174,23 @@ def counted_interval(report: Report) -> str:
 
 
 def limits_in_words(report: Report) -> str:
-    """Return the maximum of every budget relative to the dense network; empty without any."""
-    return "; ".join(f"{label}: at most {limit:,}" for label, limit in report.limits.items())
+    """Return the maximum of budgets relative to the dense network, and checks of latencies; empty without any."""
+    limits = [f"{label}: at most {limit:,}" for label, limit in report.limits.items()]
+    checks = [latency_in_words(check) for check in report.latencies if check.seed == report.latencies[0].seed]
+    return "; ".join([*limits, *checks])
+
+
+def latency_in_words(check: LatencyCheck) -> str:
+    """Return a check as a sentence, such as `latency budget 2x: predicted 2.1x, measured 2.0x (batch 1, 1 thread)`."""
+    predicted, measured, unit = check.predicted_ms, check.measured_ms, " ms"
+    if check.limit_speedup is not None:
+        predicted, measured, unit = check.predicted_speedup, check.measured_speedup, "x"
+    budget = check.budget.partition(",")[0].removesuffix(" latency")
+    reached = check.reason if measured is None else f"measured {measured:.3g}{unit}"
+    missed = ": missed" if check.met is False else ""
+    doubt = f"; {check.reason}" if measured is not None and check.reason else ""
+    where = f"batch {check.batch}, {plural(check.threads, 'thread')}{doubt}"
+    return f"latency budget {budget}: predicted {predicted:.3g}{unit}, {reached} ({where}){missed}"
 
 
 def ranked(report: Report, label: str = "") -> list[str]:

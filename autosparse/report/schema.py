@@ -14,6 +14,7 @@ from pydantic import AfterValidator, ConfigDict, TypeAdapter
 from autosparse.exporters import Speed
 from autosparse.report.significance import Difference
 from autosparse.steps._base import Count, Percent, Positive, Real, Share, numbers_in
+from autosparse.steps.latency import LatencyCheck
 
 SCHEMA_VERSION = 1
 
@@ -380,9 +381,12 @@ class Report:
     """trained weights that its networks start from; left out for pruning at initialization"""
     limits: Mapping[str, Count] = field(default_factory=dict)
     """budget relative to the dense network -> maximum in its currency; left out without any"""
+    latencies: Sequence[LatencyCheck] = ()
+    """predictions of latency budgets and their measurements; left out without any"""
 
     def json(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if name not in ("start", "limits") or value}
+        optional = ("start", "limits", "latencies")
+        return {name: value for name, value in asdict(self).items() if name not in optional or value}
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Report:

@@ -1,7 +1,7 @@
 """Specs: validated YAML, with the position of every value."""
 
 from autosparse.packaged import about_shipped, shipped
-from autosparse.spec.budget import Amount, BudgetValue, RelativeAmount
+from autosparse.spec.budget import CONDITIONS, Amount, BudgetValue, RelativeAmount
 from autosparse.spec.learning import Pretrained
 from autosparse.spec.load import (
     FILE,
@@ -29,7 +29,7 @@ from autosparse.spec.schema import Spec, spec_schema
 from autosparse.spec.target import binary_size
 
 __all__ = [
-    "BEST", "DENSE", "FILE", "HORIZON", "Amount", "BudgetValue", "LoadedSpec", "Method", "Pretrained",
+    "BEST", "CONDITIONS", "DENSE", "FILE", "HORIZON", "Amount", "BudgetValue", "LoadedSpec", "Method", "Pretrained",
     "RelativeAmount", "Spec", "SpecPath", "about_shipped", "binary_size", "find_budget", "find_spec", "in_percent",
     "load_spec", "open_settings", "parse_list", "provenance", "remember_spec", "resolve", "selection_of", "shipped",
     "spec_schema", "take_spec", "with_horizon", "with_selections", "with_settings",

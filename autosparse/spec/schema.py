@@ -90,8 +90,8 @@ class Spec(Section):
         Budgets,
         about(
             "one or several budgets: the fraction of prunable weights removed (0.99, 99%, 100x), or a maximum for the "
-            "pruned network in parameters, macs or bytes ({macs: 5M}), also relative to the dense network ({macs: 30%} "
-            "keeps at most 30 %, {macs: 4x} a quarter)"
+            "pruned network in parameters, macs, bytes or latency ({macs: 5M}, {latency: 5ms}), also relative to the "
+            "dense network ({macs: 30%} keeps at most 30 %, {latency: 2x} is twice as fast)"
         ),
     ] = (0.9, 0.95, 0.98)
     target: Annotated[Target, about("machine, resource limits and backend")] = Field(default_factory=lambda: Target())
@@ -151,7 +151,8 @@ class Spec(Section):
         sanity = (self._checked, self._checked_budget, self._checked_seeds) if self._has_sanity else ()
         learning = (self._proxy_apart, self._seeds_apart, self._split, self._folds, self._selections)
         rounds = (self._one_number_of_epochs, self._rounds_leave_something, self._rounds_teach_something)
-        return (self._names_differ, self._patterned, *sanity, *learning, self._tunable, self._in_range, *rounds)
+        patterns = (self._patterned, self._saves_time)
+        return (self._names_differ, *patterns, *sanity, *learning, self._tunable, self._in_range, *rounds)
 
     @property
     def _has_sanity(self) -> bool:
@@ -189,6 +190,15 @@ class Spec(Section):
                         given = f"gives a sparsity of {method.given_sparsity:.4g}"
                         yield refusal(f"{given}, but `budget` is {budget:g} by default", hint, ("method", "unit"))
                     break
+
+    def _saves_time(self) -> Iterator[PydanticCustomError]:
+        # Zeros between other weights are multiplied as well.
+        of_weights = next((method.name for method in self.methods if not method.prunes_channels), None)
+        for index, budget in enumerate(self.budget):
+            if of_weights and not isinstance(budget, float) and budget.currency == "latency":
+                message = f"is a latency, but `{of_weights}` prunes single weights, which buys no time in onnxruntime"
+                other = "" if of_weights == self.method.name else ", or remove it from `compare`"
+                yield refusal(message, f"`unit: channel` for that method{other}", ("budget", index))
 
     def _checked(self) -> Iterator[PydanticCustomError]:
         compared = [method.name for method in self.compared]

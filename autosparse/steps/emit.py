@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from typing import Any, ClassVar
 
-from autosparse.backends import EVALUATION_BATCH
+from autosparse.backends import EVALUATION_BATCH, Placement
 from autosparse.core.graph.shrink import are_close
 from autosparse.core.torch_compat.memory_layout import lay_out
 from autosparse.core.weights import load_state, prunable_weights, sparsity_of
@@ -91,8 +91,10 @@ class EmitResult(_Emission):
     threads: Positive
 
     def check(self) -> None:
-        """Require a speed for every batch size, and the size of the model's files."""
-        self.require({*self.speeds} == {*map(str, BATCHES)}, "measured.json: `speeds` are not those of the batch sizes")
+        """Require a speed for every batch size, also that of a latency budget, and the size of the model's files."""
+        usual, of_budget = {*map(str, BATCHES)}, "latency" in self.asked.get("budget", {})
+        fits = {*self.speeds} >= usual if of_budget else {*self.speeds} == usual
+        self.require(fits, "measured.json: `speeds` are not those of the batch sizes")
         sizes = {name: self.artifact.files[name]["bytes"] for name in self.model_files}
         self.require(
             self.bytes == bytes_of(self.asked["format"], sizes),
@@ -166,7 +168,7 @@ def emit(
     seed: int,
     classes: Sequence[str],
     sparsity: float | None = None,
-    budget: dict[str, int] | None = None,
+    budget: dict[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the model; `measured.json` holds its bytes, its errors after a reload on test images, and latencies.
@@ -292,7 +294,8 @@ def _measure(
     start, facts = InitResult.read(context.inputs["init"]), exporters[format].facts
     name, given = find_model(context, start.model)
     described = {"name": name, "options": given, "shape": start.shape, "classes": start.classes}
-    emitted, speeds = reload(context.output.folder, format, described, context.inputs["data"], context.placement)
+    batches, placement = _conditions(context, format)
+    emitted, speeds = reload(context.output.folder, format, described, context.inputs["data"], placement, batches)
     (expected, labels), state = trained.expected, trained.model.state
     difference = (expected - emitted).abs()
     if not bool(emitted.isfinite().all()):
@@ -318,8 +321,18 @@ def _measure(
         test_accuracy=100 * int(right.sum()) / len(right),
         runtime=runtime_of(format).name,
         speeds=speeds,
-        threads=context.placement.threads,
+        threads=placement.threads,
     )
+
+
+def _conditions(context: Context, format: str) -> tuple[Sequence[int], Placement]:
+    # The batch sizes and threads of a latency budget in the runtime of the format, else the usual ones.
+    mask = read_masks(context.inputs["mask"])
+    latency = mask.latency if isinstance(mask, ChannelMaskResult) else None
+    if latency is None or latency.conditions.runtime != runtime_of(format).name:
+        return BATCHES, context.placement
+    batches = sorted({*BATCHES, latency.conditions.batch})
+    return batches, replace(context.placement, threads=latency.conditions.threads)
 
 
 def _origin(descriptor: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, Literal, Self
 
 from autosparse.core.allocation import allocations, macs
@@ -21,6 +22,8 @@ from autosparse.core.selection import selections
 from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Divergence
 from autosparse.core.units import units
+from autosparse.core.units.cost import Cost, in_macs, in_weights
+from autosparse.core.units.latency import LatencyTable
 from autosparse.core.weights import Tensors, keep_count, left_out, total_of
 from autosparse.core.zero_scores import with_signal
 from autosparse.errors import Diverged, StepError
@@ -28,6 +31,7 @@ from autosparse.lazy_torch import torch
 from autosparse.steps._base import Content, Context, Count, MaskedResult, Positive, Real, operations
 from autosparse.steps.context import choose, gather_evidence, generator, masks_of, on_device
 from autosparse.steps.irp import RoundResult
+from autosparse.steps.latency import LatencyResult, PredictedLatency
 from autosparse.steps.scorer import ScorerResult, make_scorer
 from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Counted, Facts, Workload
 from autosparse.store import Artifact
@@ -94,6 +98,8 @@ class ChannelMaskResult(MaskResult):
 
     groups: dict[str, list[Count]] = field(default_factory=dict)
     """group of coupled channels -> positions of those kept"""
+    latency: PredictedLatency | None = None
+    """for a budget in latency"""
 
     @Content
     def slices(self) -> Slicing:
@@ -112,7 +118,8 @@ def write_masks(context: Context, evidence: Evidence, made: Made) -> None:
     if made.slicing is None:
         MaskResult.of(made.masks, anatomy, context.notes).write(context.output, masks=made.masks)
         return
-    result = ChannelMaskResult.of(made.masks, anatomy, context.notes, groups=made.groups)
+    about = {"groups": made.groups, "latency": made.latency}
+    result = ChannelMaskResult.of(made.masks, anatomy, context.notes, **about)
     result.write(context.output, masks=made.masks, slices=named(made.slicing))
 
 
@@ -201,7 +208,10 @@ def mask(
     budget: Any = None,
     training: dict[str, Any] | None = None,
 ) -> None:
-    """Make masks by a method's choices: exactly `keep_count(total, sparsity)` ones, or within the `macs` of `budget`.
+    """Make masks by a method's choices: exactly `keep_count(total, sparsity)` ones, or within `budget`.
+
+    A budget is a number of `macs`, or of nanoseconds of `latency`; a text is a share of the dense network's. Input
+    `latency` predicts.
 
     `training` holds the fields of the recipe for a schedule with training steps, or for a scorer with a warm-up.
     """
@@ -215,6 +225,40 @@ class Made:
     masks: Tensors
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)
     slicing: Slicing | None = None
+    latency: PredictedLatency | None = None
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """The budget of a network: what it limits, that of the dense network, the most, and its name in errors."""
+
+    cost: Cost
+    total: int
+    keep: int
+    where: str
+
+    @classmethod
+    def of(cls, context: Context, evidence: Evidence, sparsity: float, budget: Any) -> Self:
+        """Return the limit of a step's options."""
+        if budget is None:
+            total = total_of(evidence.weights)
+            return cls(in_weights(evidence.layers), total, keep_count(total, sparsity), f"sparsity {sparsity}")
+        if "macs" in budget:
+            return cls(in_macs(evidence.layers), macs(evidence.layers), budget["macs"], f"{budget['macs']} macs")
+        table = LatencyResult.read(context.inputs["latency"]).table
+        total = table({name: tuple(weight.shape) for name, weight in evidence.weights.items()})
+        asked = budget["latency"]
+        keep = math.floor(Fraction(asked) * total) if isinstance(asked, str) else asked
+        return cls(table, total, keep, f"{keep / 1e6:.4g} ms of {total / 1e6:.4g} ms")
+
+    def predict(self, context: Context, evidence: Evidence, slicing: Slicing | None) -> PredictedLatency | None:
+        """Return the predicted latency of the smaller network; None for other budgets."""
+        if slicing is None or not isinstance(self.cost, LatencyTable):
+            return None
+        smaller = {name: tuple(weight.shape) for name, weight in slicing.take(evidence.weights).items()}
+        conditions = LatencyResult.read(context.inputs["latency"]).conditions
+        seconds = (self.cost(smaller) / 1e9, self.total / 1e9, self.keep / 1e9)
+        return PredictedLatency(*seconds, conditions)
 
 
 def make_masks(
@@ -251,19 +295,18 @@ def make_masks(
         results = map(RoundResult.read, rounds.values())
         ranked = ((masks_of(evidence.weights, result), result.scores) for result in results)
         evidence = replace(evidence, survival=survival_order(ranked))
-    total = total_of(evidence.weights)
-    total, keep = (total, keep_count(total, sparsity)) if budget is None else (macs(evidence.layers), budget["macs"])
+    limit = _Limit.of(context, evidence, sparsity, budget)
     try:
         unit = choose(units, method.get("unit", _SINGLE))(evidence)
-        keep = unit.amount(keep, macs=budget is not None)
+        keep = unit.amount(limit.keep, limit.cost)
     except ValueError as error:
         raise StepError(f"unit `{method['unit']['name']}`: {error}") from error
     pruning = Pruning(
         evidence,
-        total,
+        limit.total,
         keep,
         score=with_signal(choose(criteria, method["criterion"])),
-        allocate=unit.limited(choose(allocations, method["allocation"]), macs=budget is not None),
+        allocate=unit.limited(choose(allocations, method["allocation"]), limit.cost),
         select=unit.filled(choose(selections, method["selection"])),
         observe=context.observe,
         recipe=recipe,
@@ -277,12 +320,12 @@ def make_masks(
             costs = {layer.name: 1 if budget is None else layer.positions for layer in evidence.layers}
             score = _negated(pruning.score) if lowest else pruning.score
             masks = choose(repairs, method["repair"])(evidence, masks, score, costs)
-        return evidence, Made(masks, unit.counts(chosen), unit.slicing(chosen))
+        slicing = unit.slicing(chosen)
+        return evidence, Made(masks, unit.counts(chosen), slicing, limit.predict(context, evidence, slicing))
     except ValueError as error:
-        where = f"sparsity {sparsity}" if budget is None else f"{budget['macs']} macs"
         hint = getattr(error, "hint", None)
         kind = Diverged if isinstance(error, Divergence) else StepError
-        raise kind(f"criterion `{method['criterion']['name']}` at {where}: {error}", hint) from error
+        raise kind(f"criterion `{method['criterion']['name']}` at {limit.where}: {error}", hint) from error
 
 
 def _negated(score: Callable[[Evidence], Tensors]) -> Callable[[Evidence], Tensors]:

@@ -61,7 +61,12 @@ class _Process:
 
 
 def reload(
-    folder: Path, format: str, network: Mapping[str, Any], data: Artifact, placement: Placement
+    folder: Path,
+    format: str,
+    network: Mapping[str, Any],
+    data: Artifact,
+    placement: Placement,
+    batches: Sequence[int] = BATCHES,
 ) -> tuple[torch.Tensor, dict[str, Speed]]:
     """Return the outputs of the emitted model in `folder` for the test images, `[images, classes]`, and its speed.
 
@@ -80,6 +85,7 @@ def reload(
         "threads": placement.threads,
         "batch": placement.evaluation_batch,
         "stream": placement.stream,
+        "batches": [*batches],
         "runtime": runtime.name,
     }
     try:
@@ -225,10 +231,10 @@ class _Verifier:
         eager = self._eager(about, images)
         dense = eager if request["runtime"] == EAGER.name else self._open_dense(request, images)
         random = torch.Generator().manual_seed(0)
-        inputs = torch.randn(max(BATCHES), *images.input_shape, generator=random)
+        inputs = torch.randn(max(request["batches"]), *images.input_shape, generator=random)
         speeds = {
             str(count): measure_speed(network, dense, eager, inputs[:count], patience=self._patience)
-            for count in BATCHES
+            for count in request["batches"]
         }
         return {"speeds": _speeds().dump_python(speeds)}
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from autosparse.core.allocation import Allocation
 from autosparse.core.graph.slicing import Slicing
+from autosparse.core.units.cost import Cost
 from autosparse.core.weights import Layer, Tensors
 from autosparse.registry import Registry
 
@@ -39,12 +40,12 @@ class Unit(Protocol):
         """Return a selection within the pattern of the units."""
         ...
 
-    def amount(self, limit: int, *, macs: bool) -> int:
-        """Return the number of weights, or with `macs` of multiply-adds, to keep of a limit."""
+    def amount(self, limit: int, cost: Cost) -> int:
+        """Return the part of a limit of a cost that the units keep."""
         ...
 
-    def limited(self, allocate: Allocation, *, macs: bool) -> Allocation:
-        """Return an allocation of units whose limit is a number of weights, or with `macs` of multiply-adds."""
+    def limited(self, allocate: Allocation, cost: Cost) -> Allocation:
+        """Return an allocation of units whose limit is a cost of the network that they leave."""
         ...
 
     def slicing(self, chosen: Tensors) -> Slicing | None:

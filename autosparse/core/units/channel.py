@@ -16,6 +16,7 @@ from autosparse.core.graph.slicing import Slicing, slicing_of
 from autosparse.core.graph.trial import find_groups
 from autosparse.core.inputs import resized
 from autosparse.core.units._base import Unit, units
+from autosparse.core.units.cost import Cost, Shapes
 from autosparse.core.weights import Layer, Tensors, in_mode
 from autosparse.lazy_torch import torch
 
@@ -95,13 +96,13 @@ class Channels:
         """Return the selection."""
         return select
 
-    def amount(self, limit: int, *, macs: bool) -> int:
+    def amount(self, limit: int, cost: Cost) -> int:
         """Return the limit."""
         return limit
 
-    def limited(self, allocate: Allocation, *, macs: bool) -> Allocation:
-        """Return an allocation of channels: the most whose weights, or multiply-adds, are within a limit."""
-        costs = self._costs(macs=macs)
+    def limited(self, allocate: Allocation, cost: Cost) -> Allocation:
+        """Return an allocation of channels: the most whose cost is within a limit."""
+        shapes = self._shapes()
         total = sum(group.channels for group in self.coupling.groups)
 
         def within(scores: Tensors, layers: Sequence[Layer], limit: int) -> Counts:
@@ -110,11 +111,11 @@ class Channels:
             def counts(keep: int) -> Counts:
                 return self._rounded(allocate(scores, layers, keep), scores)
 
-            keep = most_within(lambda keep: costs(counts(keep)), limit, 1, min(alive, total))
+            keep = most_within(lambda keep: cost(shapes(counts(keep))), limit, 1, min(alive, total))
             chosen = counts(keep)
-            if (least := costs(chosen)) > limit:
-                of = "multiply-adds" if macs else "weights"
-                raise ValueError(f"the fewest channels that every group keeps take {least} {of}, more than {limit}")
+            if (least := cost(shapes(chosen))) > limit:
+                few = "the fewest channels that every group keeps take"
+                raise ValueError(f"{few} {least} {cost.counted}, more than {limit}")
             return chosen
 
         return within
@@ -133,13 +134,13 @@ class Channels:
             made[group.name] = min(alive, count)
         return made
 
-    def _costs(self, *, macs: bool) -> Callable[[Counts], int]:
-        uses = {layer.name: layer.positions if macs else 1 for layer in self.evidence.layers}
+    def _shapes(self) -> Callable[[Counts], Shapes]:
+        # The shapes of the weights that numbers of channels leave.
         sizes = {group.name: group.channels for group in self.coupling.groups}
         about = [
             (
+                name,
                 tuple(weight.shape),
-                uses[name],
                 {
                     dim: [(group, index.shape[1]) for group, index in parts]
                     for dim, parts in self._parts_of(name).items()
@@ -148,16 +149,14 @@ class Channels:
             for name, weight in self.evidence.weights.items()
         ]
 
-        def cost(counts: Counts) -> int:
-            total = 0
-            for shape, times, parts in about:
-                left = [*shape]
+        def shapes(counts: Counts) -> Shapes:
+            left = {name: [*shape] for name, shape, _ in about}
+            for name, _, parts in about:
                 for dim, ways in parts.items():
-                    left[dim] -= sum((sizes[group] - counts[group]) * width for group, width in ways)
-                total += times * math.prod(left)
-            return total
+                    left[name][dim] -= sum((sizes[group] - counts[group]) * width for group, width in ways)
+            return left
 
-        return cost
+        return shapes
 
     def slicing(self, chosen: Tensors) -> Slicing:
         """Return the smaller network between the kept channels."""

@@ -15,6 +15,7 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.graph.slicing import Slicing
 from autosparse.core.selection import ranking, top
 from autosparse.core.units._base import Unit, units
+from autosparse.core.units.cost import WEIGHTS, Cost, PerWeight
 from autosparse.core.weights import Layer, Tensors
 from autosparse.lazy_torch import torch
 
@@ -83,22 +84,22 @@ class Blocks:
 
         return fill
 
-    def amount(self, limit: int, *, macs: bool) -> int:
+    def amount(self, limit: int, cost: Cost) -> int:
         """Return the number that N of M keeps. Raises ValueError if a limit is below it, and not its sparsity."""
-        total, least = self._amounts(macs=macs)
-        if least > limit and (macs or abs(limit / total - self.n / self.m) > NEAR):
-            of = "multiply-adds" if macs else "weights"
-            raise ValueError(f"{self.n}:{self.m} keeps {least} of {total} {of}, {least / total:.2%}, more than {limit}")
+        total, least = self._amounts(cost)
+        if least > limit and (cost.counted != WEIGHTS or abs(limit / total - self.n / self.m) > NEAR):
+            kept = f"{self.n}:{self.m} keeps {least} of {total} {cost.counted}, {least / total:.2%}"
+            raise ValueError(f"{kept}, more than {limit}")
         return least
 
-    def _amounts(self, *, macs: bool) -> tuple[int, int]:
-        uses = {layer.name: layer.positions if macs else 1 for layer in self.layers}
-        total = sum(layer.size * uses[layer.name] for layer in self.layers)
-        return total, sum(count * uses[name] for name, count in self.least.items())
+    def _amounts(self, cost: Cost) -> tuple[int, int]:
+        assert isinstance(cost, PerWeight), "specs refuse a latency of single weights"
+        total = sum(layer.size * cost.per_weight[layer.name] for layer in self.layers)
+        return total, sum(count * cost.per_weight[name] for name, count in self.least.items())
 
-    def limited(self, allocate: Allocation, *, macs: bool) -> Allocation:
+    def limited(self, allocate: Allocation, cost: Cost) -> Allocation:
         """Return an allocation with the counts of N of M; before the last round, the same share of the others more."""
-        total, least = self._amounts(macs=macs)
+        total, least = self._amounts(cost)
 
         def within(scores: Tensors, layers: Sequence[Layer], limit: int) -> Counts:
             more = max(0.0, (limit - least) / (total - least))

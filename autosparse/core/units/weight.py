@@ -9,6 +9,7 @@ from autosparse.core.allocation import Allocation, by_macs
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.slicing import Slicing
 from autosparse.core.units._base import Unit, units
+from autosparse.core.units.cost import WEIGHTS, Cost, PerWeight
 from autosparse.core.weights import Layer, Tensors
 
 
@@ -34,13 +35,14 @@ class Weights:
         """Return the selection."""
         return select
 
-    def amount(self, limit: int, *, macs: bool) -> int:
+    def amount(self, limit: int, cost: Cost) -> int:
         """Return the limit."""
         return limit
 
-    def limited(self, allocate: Allocation, *, macs: bool) -> Allocation:
+    def limited(self, allocate: Allocation, cost: Cost) -> Allocation:
         """Return the allocation, limited in multiply-adds where asked."""
-        return by_macs(allocate) if macs else allocate
+        assert isinstance(cost, PerWeight), "specs refuse a latency of single weights"
+        return allocate if cost.counted == WEIGHTS else by_macs(allocate)
 
     def slicing(self, chosen: Tensors) -> Slicing | None:
         """Return None: no tensor gets smaller."""

@@ -21,6 +21,7 @@ from autosparse.core.evidence import Scorer
 from autosparse.core.sanity import invert
 from autosparse.core.schedule import Pruning, one_shot
 from autosparse.core.selection import balanced, selections, top, tuned
+from autosparse.core.units.cost import in_weights
 from autosparse.core.units.n_of_m import Blocks
 from autosparse.core.weights import Layer, Tensors
 from autosparse.errors import AutosparseError, AutosparseWarning, UsageError
@@ -174,8 +175,8 @@ def test_inverted_check_keeps_the_lowest_of_each_block() -> None:
     scores = {name: weight.abs() for name, weight in evidence.weights.items()}
     total = sum(weight.numel() for weight in scores.values())
     pruning = Pruning(
-        evidence, total, unit.amount(total // 2, macs=False), score=lambda evidence: scores,
-        allocate=unit.limited(uniform, macs=False), select=unit.filled(top), unit=unit,
+        evidence, total, unit.amount(total // 2, in_weights(evidence.layers)), score=lambda evidence: scores,
+        allocate=unit.limited(uniform, in_weights(evidence.layers)), select=unit.filled(top), unit=unit,
     )  # fmt: skip
 
     assert torch.equal(blocks(invert(one_shot, pruning)), ~blocks(one_shot(pruning)))

@@ -225,7 +225,7 @@ def test_budgets_replace_those_of_the_spec(budget: list[str]) -> None:
         (["many"], "--budget many: `budget[0]` must be a number", ...),
         (
             ["0.5", "weights=3"],
-            "--budget weights=3: `budget[1]` must be in parameters, macs or bytes",
+            "--budget weights=3: `budget[1]` must be in parameters, macs, bytes or latency",
             ...,
         ),
         (["parameters=0"], "--budget parameters=0: `budget[0].parameters` must be a whole number above 0", ...),

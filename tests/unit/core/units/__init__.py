@@ -1,1 +1,1 @@
-"""Tests of units of pruning."""
+"""Units of pruning and their costs."""

@@ -19,6 +19,7 @@ from autosparse.core.selection import selections
 from autosparse.core.training.loop import Recipe
 from autosparse.core.units import units
 from autosparse.core.units.channel import Channels
+from autosparse.core.units.cost import in_macs, in_weights
 from autosparse.core.weights import Tensors, describe_layers, kept, total_of
 from tests.unit.core.conftest import SHAPE, batch_of, evidence_of, seeded, small
 
@@ -90,22 +91,22 @@ def test_fractions_pass_gradients(unit: Channels) -> None:
 
 
 @pytest.mark.parametrize(
-    ("in_macs", "allocation", "options"),
+    ("of_macs", "allocation", "options"),
     [*itertools.product((False, True), ("global", "uniform", "igq"), ({}, {"least": 0.5}, {"multiple": 2}))],
 )
 def test_the_most_channels_within_a_limit(
-    evidence: Evidence, unit: Channels, in_macs: bool, allocation: str, options: dict[str, Any]
+    evidence: Evidence, unit: Channels, of_macs: bool, allocation: str, options: dict[str, Any]
 ) -> None:
     """Masks keep at most the limit, in weights or multiply-adds, and at least one channel of a group."""
     made = replace(unit, **options)
     scores = made.gather({name: weight.abs() for name, weight in evidence.weights.items()})
-    allocate = made.limited(allocations[allocation].function, macs=in_macs)
-    total = macs(evidence.layers) if in_macs else total_of(evidence.weights)
+    allocate = made.limited(allocations[allocation].function, (in_macs if of_macs else in_weights)(evidence.layers))
+    total = macs(evidence.layers) if of_macs else total_of(evidence.weights)
     before: Counts = {}
     for share in (0.6, 0.8, 1.0):
         counts = allocate(scores, made.layers, int(share * total))
         left = kept(made.spread(selections["top"].function(scores, counts, evidence)))
-        amount = macs(evidence.layers, left) if in_macs else sum(left.values())
+        amount = macs(evidence.layers, left) if of_macs else sum(left.values())
 
         assert amount <= share * total
         assert all(counts[name] >= max(1, made.least * len(scores[name])) for name in counts)
@@ -119,7 +120,7 @@ def test_an_impossible_limit_says_the_least(unit: Channels, evidence: Evidence) 
     scores = unit.gather({name: weight.abs() for name, weight in evidence.weights.items()})
 
     with pytest.raises(ValueError, match=r"the fewest channels that every group keeps take \d+ weights, more than 5"):
-        unit.limited(allocations["uniform"].function, macs=False)(scores, unit.layers, 5)
+        unit.limited(allocations["uniform"].function, in_weights(evidence.layers))(scores, unit.layers, 5)
 
 
 @pytest.mark.parametrize("criterion", ["random", "magnitude", "snip", "grasp", "synflow"])
@@ -130,7 +131,7 @@ def test_the_smaller_network_computes_the_masked_one(
     """Criteria and schedules leave whole channels; without them the outputs are those of the masked network."""
     made = unit
     options = {"exponential": {"rounds": 3}, "search": {"steps": 2, "parts": 1}}.get(schedule, {})
-    allocate = made.limited(allocations["global"].function, macs=False)
+    allocate = made.limited(allocations["global"].function, in_weights(evidence.layers))
     pruning = Pruning(
         streamed(evidence),
         total_of(evidence.weights),
@@ -155,7 +156,7 @@ def test_the_smaller_network_computes_the_masked_one(
 def test_search_learns_scores_of_channels(evidence: Evidence, unit: Channels) -> None:
     """The mask search moves the scores of channels: another start gives other masks, more steps too."""
     made = unit
-    allocate = made.limited(allocations["uniform"].function, macs=False)
+    allocate = made.limited(allocations["uniform"].function, in_weights(evidence.layers))
     total = total_of(evidence.weights)
 
     def searched(steps: int) -> Tensors:
@@ -175,7 +176,9 @@ def test_rescaled_weights_have_the_variance_of_fewer_inputs(unit: Channels) -> N
     chosen["stem"][1:] = False
     network = small()
 
-    torch.testing.assert_close(2 * network.conv.weight[:, :1], made.slicing(chosen).start(network).get_parameter("conv.weight"))
+    torch.testing.assert_close(
+        2 * network.conv.weight[:, :1], made.slicing(chosen).start(network).get_parameter("conv.weight")
+    )
 
 
 def test_a_network_without_channels_is_refused() -> None:
