@@ -115,7 +115,7 @@ def varying(labels: torch.Tensor) -> list[int]:
 def first_along(labels: torch.Tensor, dims: Iterable[int]) -> torch.Tensor:
     """Return the first labels along some dimensions, whose size becomes 1."""
     for dim in dims:
-        labels = labels.narrow(dim, 0, 1)
+        labels = labels.narrow(dim, 0, min(1, labels.shape[dim]))
     return labels
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from autosparse.core.graph.channel_held import Held
 from autosparse.core.graph.channel_labels import CONSTANT, first_along, varying
 from autosparse.core.graph.channel_registry import argument, rule, unknown
-from autosparse.core.graph.channel_walk import Held, Walk, operation_of, shape_of
+from autosparse.core.graph.channel_walk import Walk, operation_of, shape_of
 from autosparse.lazy_torch import torch
 
 
 @rule(
     "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "expand", "squeeze", "unsqueeze", "repeat",
     "flatten", "unflatten", "movedim", "pixel_shuffle", "pixel_unshuffle", "repeat_interleave", "numpy_T", "mT",
-    "channel_shuffle",
 )  # fmt: skip
 def _moved(walk: Walk, node: Any) -> Any:
     return _executed(walk, node)
@@ -24,7 +24,7 @@ def _executed(walk: Walk, node: Any) -> Any:
     # Labels have other strides than the tensor.
     move = torch.reshape if operation_of(node) in ("view", "_unsafe_view") else node.target
     if isinstance(value, Held):
-        return Held(move(value.positions, *node.args[1:], **node.kwargs))
+        return value.moved(lambda one: move(one, *node.args[1:], **node.kwargs))
     if not isinstance(value, torch.Tensor):
         return unknown(walk, node)
     labels = move(value, *node.args[1:], **node.kwargs)
@@ -33,6 +33,13 @@ def _executed(walk: Walk, node: Any) -> Any:
     if labels.ndim != value.ndim and varying(value):
         walk.owners.append((walk.module, value))
     return labels
+
+
+@rule("channel_shuffle", "native_channel_shuffle")
+def _shuffled(walk: Walk, node: Any) -> Any:
+    if isinstance(labels := walk.of(node.args[0]), torch.Tensor):
+        walk.single.append(labels.unflatten(1, (node.args[1], -1)))
+    return _executed(walk, node)
 
 
 @rule("select", "slice", "roll", "index_select", "flip", "narrow")
@@ -53,7 +60,7 @@ def _parts(walk: Walk, node: Any) -> Any:
     value, default = walk.of(node.args[0]), 0
     dim = argument(node, 1 if operation_of(node) == "unbind" else 2, "dim", default)
     if isinstance(value, Held):
-        return [Held(part) for part in node.target(value.positions, *node.args[1:], **node.kwargs)]
+        return value.moved(lambda one: node.target(one, *node.args[1:], **node.kwargs))
     if not isinstance(value, torch.Tensor):
         return unknown(walk, node)
     parts = [*node.target(value, *node.args[1:], **node.kwargs)]
@@ -74,17 +81,19 @@ def _item(walk: Walk, node: Any) -> Any:
 
 @rule("cat")
 def _concatenated(walk: Walk, node: Any) -> Any:
-    values = [walk.of(part) for part in node.args[0]]
+    parts = [part for part in node.args[0] if 0 not in shape_of(part)]  # an empty cache
+    values = [walk.of(part) for part in parts]
     dim = argument(node, 1, "dim", 0)
-    if all(isinstance(value, Held) for value in values):
-        return Held(torch.cat([value.positions for value in values], dim))
-    labels = [walk.activation(part) for part in node.args[0]]
-    if any(one is None for one in labels):
+    if parts and all(isinstance(value, Held) for value in values):
+        names = dict.fromkeys(name for value in values for name in value.names)
+        return Held((*names,), 0, values[0].view, torch.cat([value.positions for value in values], dim))
+    labels = [walk.activation(part) for part in parts]
+    if not parts or any(one is None for one in labels):
         return unknown(walk, node)
     known = [one for one in labels if one is not None]
     dim %= known[0].ndim
     moving = [dim in varying(one) for one, value in zip(known, values, strict=True) if not isinstance(value, Held)]
-    if any(moving) or all(bool((one == CONSTANT).all()) for one in known):
+    if any(moving) or all(bool((walk.labels.roots(one) == CONSTANT).all()) for one in known):
         return torch.cat(known, dim)
     # Tokens next to one another share their channels.
     shape = [*shape_of(node)]
@@ -93,7 +102,7 @@ def _concatenated(walk: Walk, node: Any) -> Any:
         walk.labels.join(lines[0], one, walk.reason)
     for value in values:
         if isinstance(value, Held):
-            walk.attach(value, lines[0].expand(value.positions.shape))
+            walk.attach(value, lines[0].expand(value.shape))
     return lines[0].expand(shape)
 
 
@@ -133,7 +142,7 @@ def _indexed(walk: Walk, node: Any, indices: Any) -> Any:
         known = [*[None] * (node.args[1] % len(shape_of(node.args[0]))), *known]
     take = tuple(slice(None) if one is None else one for one in known)
     if isinstance(value, Held):
-        return Held(value.positions[take])
+        return Held(value.names, value.first, value.view, value.positions[take])
     if not isinstance(value, torch.Tensor):
         return unknown(walk, node)
     walk.require(value, [dim for dim, one in enumerate(known) if one is not None])

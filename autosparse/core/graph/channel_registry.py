@@ -37,8 +37,13 @@ def unlabelled(node: Any) -> Any:
     return constant(value.shape) if isinstance(value, torch.Tensor) else None
 
 
-def unknown(walk: Walk, node: Any) -> Any:
-    """Keep all channels that an operation without a rule reads."""
+def unknown(walk: Walk, node: Any, reason: str | None = None) -> Any:
+    """Keep all channels that an operation reads, because it has no rule or for another reason."""
     for read in node.all_input_nodes:
-        walk.fix(walk.of(read))
-    return unlabelled(node)
+        walk.fix(walk.of(read), reason)
+    return walk.closed(node, reason or walk.reason)
+
+
+def loses_groups(groups: int, inputs: int) -> bool:
+    """Return whether a grouped convolution loses whole groups, rather than the same channels of every group."""
+    return groups * groups >= inputs

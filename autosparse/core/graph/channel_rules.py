@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from autosparse.core.graph.channel_held import Held
 from autosparse.core.graph.channel_labels import CONSTANT, along, compressed, constant, first_along, varying, vector
-from autosparse.core.graph.channel_registry import argument, rule, unknown, unlabelled
-from autosparse.core.graph.channel_walk import Held, Walk, is_node, is_tensor, operation_of, shape_of
+from autosparse.core.graph.channel_registry import argument, loses_groups, rule, unknown, unlabelled
+from autosparse.core.graph.channel_walk import Walk, is_node, is_tensor, operation_of, shape_of
 from autosparse.lazy_torch import torch
 
 # -- layers with weights
@@ -26,7 +27,7 @@ def _multiplied(walk: Walk, node: Any, read: Any, held: Any, *, transposed: bool
     # A matrix of weights, `[outputs, inputs]` or untransposed, reads the last dimension.
     labels, weight = walk.activation(read), walk.weight(held)
     if labels is None or weight is None or len(weight[1]) != 2 or CONSTANT in weight[1]:
-        return unknown(walk, node)
+        return _computed(walk, node)
     name, (rows, columns) = weight[0], weight[1] if transposed else weight[1][::-1]
     last = labels.ndim - 1
     if any(dim != last for dim in varying(walk.labels.roots(labels))) and last not in varying(labels):
@@ -52,7 +53,7 @@ def _transposed(walk: Walk, node: Any) -> Any:
 def _convolved(walk: Walk, node: Any, *, groups: int, transposed: bool) -> Any:
     labels, weight = walk.activation(node.args[0]), walk.weight(node.args[1])
     if labels is None or weight is None or weight[1][:2] != (0, 1) or labels.ndim != len(weight[1]):
-        return unknown(walk, node)
+        return _computed(walk, node)
     name, shape = weight[0], shape_of(node)
     walk.require(labels, [dim for dim in range(labels.ndim) if dim != 1])
     reads = vector(labels, 1)
@@ -60,12 +61,16 @@ def _convolved(walk: Walk, node: Any, *, groups: int, transposed: bool) -> Any:
         outputs, inputs = (1, 0) if transposed else (0, 1)
         walk.follow(name, inputs, reads, reads=True)
         gives = walk.axis(name, outputs)
-    else:  # whole groups of input and output channels stay together
-        of_inputs = reads.view(groups, -1)
-        walk.labels.join(of_inputs[:, :1], of_inputs, walk.reason)
-        gives = of_inputs[:, 0].repeat_interleave(shape[1] // groups)
-        rows = of_inputs[:, 0].repeat_interleave(len(reads) // groups) if transposed else gives
-        walk.follow(name, 0, rows)
+    elif loses_groups(groups, len(reads)):
+        of_groups = reads.view(groups, -1)
+        walk.labels.join(of_groups[:, :1], of_groups, walk.reason)
+        gives = of_groups[:, 0].repeat_interleave(shape[1] // groups)
+        walk.follow(name, 0, of_groups[:, 0].repeat_interleave(len(reads) // groups) if transposed else gives)
+    else:  # the same positions in every group
+        walk.labels.join(reads.view(groups, -1)[:1], reads.view(groups, -1), walk.reason)
+        walk.follow(name, 1 - transposed, reads[: len(walk.axis(name, 1 - transposed))], reads=True)
+        gives = walk.axis(name, int(transposed)).repeat(groups if transposed else 1)
+        walk.labels.join(gives.view(groups, -1)[:1], gives.view(groups, -1), walk.reason)
     if is_node(bias := argument(node, 2, "bias")):
         walk.attach(walk.of(bias), gives)
     return along(gives, 1, shape)
@@ -88,6 +93,29 @@ def _batch_norm(walk: Walk, node: Any) -> Any:
     for held in filter(is_node, node.args[1:5]):
         walk.attach(walk.of(held), vector(labels, 1))
     return [labels, None, None] if isinstance(node.meta["val"], list | tuple) else labels
+
+
+@rule("group_norm", "native_group_norm")
+def _group_norm(walk: Walk, node: Any) -> Any:
+    labels = walk.activation(node.args[0])
+    if labels is None:
+        return unknown(walk, node)
+    is_native = operation_of(node) == "native_group_norm"
+    groups = node.args[6] if is_native else node.args[1]
+    walk.require(labels, [dim for dim in range(labels.ndim) if dim != 1])
+    of_groups = vector(labels, 1).view(groups, -1)
+    walk.labels.join(of_groups[:, :1], of_groups, walk.reason)
+    for held in filter(is_node, node.args[1:3] if is_native else node.args[2:4]):
+        walk.attach(walk.of(held), vector(labels, 1))
+    walk.owners.append((walk.module, labels))
+    return [labels, None, None] if is_native else labels
+
+
+@rule("instance_norm")
+def _instance_norm(walk: Walk, node: Any) -> Any:
+    if (labels := walk.activation(node.args[0])) is not None:
+        walk.owners.append((walk.module, labels))
+    return _batch_norm(walk, node)
 
 
 # -- products of activations
@@ -179,9 +207,7 @@ def pointwise(walk: Walk, node: Any) -> Any:
     values = [walk.of(read) for read in node.all_input_nodes if is_tensor(read)]
     if all(isinstance(value, Held) for value in values):
         return (
-            values[0]
-            if len(values) == 1 and tuple(shape_of(node)) == tuple(values[0].positions.shape)
-            else _whole(walk, node)
+            values[0] if len(values) == 1 and tuple(shape_of(node)) == tuple(values[0].shape) else _computed(walk, node)
         )
     if any(not isinstance(value, torch.Tensor | Held) for value in values):
         return unknown(walk, node)
@@ -194,9 +220,7 @@ def _combine(walk: Walk, values: list[Any]) -> torch.Tensor:
         key=lambda one: (one.numel(), len(varying(one))),
         reverse=True,
     )
-    shape = torch.broadcast_shapes(
-        *(value.positions.shape if isinstance(value, Held) else value.shape for value in values)
-    )
+    shape = torch.broadcast_shapes(*(value.shape for value in values))
     first = max((one.expand(shape) for one in computed), key=lambda one: _distinct(walk, one))
     for other in computed:
         if other is first or other.numel() == 1:
@@ -235,13 +259,28 @@ def _same(walk: Walk, node: Any) -> Any:
     return walk.of(node.args[0])
 
 
-@rule("softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum", "_safe_softmax", "glu")
+@rule("new_zeros", "new_ones", "new_full", "new_empty")
+def _new(walk: Walk, node: Any) -> Any:
+    return unlabelled(node)
+
+
+@rule("softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum", "_safe_softmax")
 def _along_dim(walk: Walk, node: Any) -> Any:
     labels = walk.activation(node.args[0])
     if labels is None or shape_of(node) != tuple(labels.shape):
         return unknown(walk, node)
     walk.require(labels, [node.args[1]])
     return labels
+
+
+@rule("glu")
+def _gated(walk: Walk, node: Any) -> Any:
+    labels = walk.activation(node.args[0])
+    if labels is None:
+        return unknown(walk, node)
+    values, gates = labels.chunk(2, argument(node, 1, "dim", -1))
+    walk.labels.join(values, gates, walk.reason)
+    return values
 
 
 @rule("layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm")
@@ -293,17 +332,16 @@ def _pooled(walk: Walk, node: Any) -> Any:
 # -- everything else
 
 
-def _whole(walk: Walk, node: Any) -> Any:
-    # Computed from parameters alone: they stay whole.
-    for read in node.all_input_nodes:
-        walk.fix(walk.of(read))
-    return unlabelled(node)
+def _computed(walk: Walk, node: Any) -> Any:
+    return unknown(walk, node, f"`{walk.module}` computes its weight from other tensors")
 
 
 def otherwise(walk: Walk, node: Any) -> Any:
     """Label the result of an operation without a rule of its name: one on every element, or an unknown one."""
     if not any(is_tensor(read) or isinstance(walk.of(read), list) for read in node.all_input_nodes):
         return unlabelled(node)  # made from numbers
+    if node.meta.get("val") is None:
+        return None  # a check
     if torch.Tag.pointwise in getattr(node.target, "tags", ()) and is_tensor(node):
         return pointwise(walk, node)
     return unknown(walk, node)

@@ -7,10 +7,12 @@ condition stay, with its reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autosparse.core.graph.channel_held import Held, map_parts
 from autosparse.core.graph.channel_labels import (
     Labels,
     compressed,
@@ -19,18 +21,35 @@ from autosparse.core.graph.channel_labels import (
     first_along,
     pairs,
     varying,
+    vector,
 )
+from autosparse.core.weights import prunable_weights
 from autosparse.lazy_torch import torch
 
 Axis = tuple[str, int]
 """A tensor's name and one of its dimensions."""
 
+_PREFIX = "network."
+"""The attribute of the recorded module that is the network"""
 
-@dataclass(frozen=True)
-class Held:
-    """A parameter or buffer, or its elements in another order: their positions among all elements of all tensors."""
+BORDERS = ("they are the network's inputs", "they are the network's outputs")
 
-    positions: torch.Tensor
+_DOES = {
+    operation: does
+    for does, operations in {
+        "normalizes them together": "layer_norm native_layer_norm rms_norm _fused_rms_norm",
+        "normalizes over them": "batch_norm _native_batch_norm_legit_no_training native_batch_norm",
+        "takes a softmax over them": "softmax _softmax log_softmax _log_softmax _safe_softmax",
+        "reduces them to one value": "mean sum amax amin var std prod logsumexp linalg_vector_norm norm any all",
+        "slides over them": "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d",
+        "mixes positions": "linear addmm matmul mm bmm",
+        "picks them by position": "select slice roll index_select flip narrow index gather",
+        "splits them by position": "unbind split split_with_sizes chunk",
+        "combines them with fixed numbers": "add sub mul div pad constant_pad_nd where maximum minimum cat",
+    }.items()
+    for operation in operations.split()
+}
+"""Operation -> clause about channels that it reads and that must stay"""
 
 
 @dataclass(frozen=True)
@@ -62,21 +81,19 @@ class Walk:
         self.labels = Labels()
         self.axes: dict[Axis, torch.Tensor] = {}
         self.reads: set[Axis] = set()
+        self.used: set[str] = set()
         self.owners: list[tuple[str, torch.Tensor]] = []
-        self.whole = whole
+        self.whole = {**whole}
         signature = recorded.graph_signature
-        self._names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        held = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        self._names = {node: name.removeprefix(_PREFIX) for node, name in held.items()}
         self._constants = {**signature.inputs_to_lifted_tensor_constants}
         self._recorded = recorded
-        self._tensors: dict[str, torch.Tensor] = {}
-        first: dict[int, str] = {}
-        for name, tensor in (
-            *network.named_parameters(remove_duplicate=False),
-            *network.named_buffers(remove_duplicate=False),
-        ):
-            self._tensors[name] = self._tensors[first.setdefault(id(tensor), name)] if id(tensor) in first else tensor
-            first.setdefault(id(tensor), name)
-        self._first = {name: first[id(tensor)] for name, tensor in self._tensors.items()}
+        self._tensors = {
+            **dict(network.named_parameters(remove_duplicate=False)),
+            **dict(network.named_buffers(remove_duplicate=False)),
+        }
+        self._first = tied_names(network)
         self._starts: dict[str, int] = {}
         self._total = 0
         self._values: dict[Any, Any] = {}
@@ -96,15 +113,16 @@ class Walk:
 
     @property
     def reason(self) -> str:
-        """The reason why channels stay that the present node reads."""
-        name, module = operation_of(self._node), self.module
-        return f"`{name}` in {module} reads all of them" if module else f"`{name}` reads all of them"
+        """The reason why channels stay that the present node reads, unless it may follow them."""
+        name = operation_of(self._node)
+        does = _DOES.get(name, f"combines them by `{name}`, which is not supported")
+        return f"`{self.module}` {does}" if self.module else f"the network's code {does}"
 
     @property
     def module(self) -> str:
         """The name of the innermost module whose code calls the present node."""
         stack = [*(self._node.meta.get("nn_module_stack") or {}).values()]
-        return str(stack[-1][0]) if stack else ""
+        return str(stack[-1][0]).partition(_PREFIX)[2] if stack else ""
 
     def of(self, node: Any) -> Any:
         """Return the labels of a node's result: a tensor, a `Held`, a list of these, or None for no tensor."""
@@ -113,7 +131,7 @@ class Walk:
     def activation(self, node: Any) -> torch.Tensor | None:
         """Return the labels of a computed tensor, also of one that holds parameters; None for anything else."""
         value = self.of(node)
-        return constant(shape_of(node)) if isinstance(value, Held) else value
+        return constant(value.shape) if isinstance(value, Held) else value
 
     def concrete(self, node: Any) -> torch.Tensor | None:
         """Return the value of a node that depends on buffers and constants alone, such as an index; None otherwise."""
@@ -135,25 +153,18 @@ class Walk:
         values = torch.fx.node.map_arg((node.args, node.kwargs), self.concrete)
         return node.target(*values[0], **values[1])
 
+    def first(self, name: str) -> str:
+        """Return the name of a tensor that has several."""
+        return self._first[name]
+
     def axis(self, name: str, dim: int) -> torch.Tensor:
         """Return the labels along a dimension of a parameter or buffer; tied ones share them."""
-        key = self._first[name], dim
+        key = self.first(name), dim
         if key not in self.axes:
             self.axes[key] = self.labels.new(self._tensors[name].shape[dim])
             if why := self.whole.get(key[0]):
                 self.labels.fix(self.axes[key], why)
         return self.axes[key]
-
-    def coordinates(self, held: Held) -> tuple[str, torch.Tensor] | None:
-        """Return the tensor that all elements of `held` belong to, and their coordinates `[..., dims]` in it."""
-        positions = held.positions
-        low, high = int(positions.min()), int(positions.max())
-        name = next(
-            (one for one, start in self._starts.items() if start <= low < start + self._tensors[one].numel()), ""
-        )
-        if not name or high >= self._starts[name] + self._tensors[name].numel():
-            return None
-        return name, torch.stack(torch.unravel_index(positions - self._starts[name], self._tensors[name].shape), dim=-1)
 
     def weight(self, node: Any) -> tuple[str, tuple[int, ...]] | None:
         """Return the parameter that a layer's weight is and the order of its dimensions; None for a computed one.
@@ -161,26 +172,27 @@ class Walk:
         The weight may be transposed, or reshaped by dimensions of size 1.
         """
         held = self.of(node)
-        if not isinstance(held, Held) or (known := self.coordinates(held)) is None:
-            return None
-        name, coordinates = known
-        if held.positions.numel() != self._tensors[name].numel():
-            return None
-        order = []
-        for dim, size in enumerate(held.positions.shape):
-            line = first_along(coordinates, (other for other in range(held.positions.ndim) if other != dim))
-            moving = line.reshape(size, -1).ne(line.reshape(size, -1)[:1]).any(dim=0).nonzero().flatten().tolist()
-            if len(moving) > 1:
-                return None
-            order.append(moving[0] if moving else dim)
-        return name, tuple(order)
+        order = held.order if isinstance(held, Held) else None
+        return None if order is None else (held.names[0], order)
+
+    def closed(self, node: Any, reason: str) -> Any:
+        """Return the labels of a node's result whose channels stay, a list for several results."""
+        self.labels.fix(label := self.labels.new(1), reason)
+
+        def labels(value: Any) -> torch.Tensor | None:
+            return label.view([1] * value.ndim).expand(value.shape) if isinstance(value, torch.Tensor) else None
+
+        return map_parts(labels, node.meta.get("val"))
 
     def fix(self, value: Any, reason: str | None = None) -> None:
         """Keep all channels of a value."""
         if isinstance(value, torch.Tensor):
             self.labels.fix(value, reason or self.reason)
         elif isinstance(value, Held):
-            self.attachments.append(Attachment(value, constant(value.positions.shape), reason or self.reason))
+            for name in value.names:
+                self.whole.setdefault(name, reason or self.reason)
+                for labels in (labels for (tensor, _), labels in self.axes.items() if tensor == name):
+                    self.labels.fix(labels, self.whole[name])
         elif isinstance(value, list | tuple):
             for part in value:
                 self.fix(part, reason)
@@ -192,14 +204,19 @@ class Walk:
 
     def attach(self, held: Any, labels: torch.Tensor) -> None:
         """Let the elements of a parameter or buffer follow labels of its shape, or of one that it broadcasts to."""
-        if isinstance(held, Held):
-            self.attachments.append(Attachment(held, labels, self.reason))
+        if not isinstance(held, Held):
+            return
+        attachment = Attachment(held, labels, self.reason)
+        if (line := self._line(attachment, labels)) is not None:
+            self.labels.join(*line, self.reason)
+        else:
+            self.attachments.append(attachment)
 
     def follow(self, name: str, dim: int, labels: torch.Tensor, *, reads: bool = False) -> None:
         """Join the labels along a dimension of a weight with those of channels."""
         self.labels.join(self.axis(name, dim), labels, self.reason)
         if reads:
-            self.reads.add((self._first[name], dim))
+            self.reads.add((self.first(name), dim))
 
     # -- the walk
 
@@ -214,18 +231,18 @@ class Walk:
                 self._values[node] = rule(self, node)
             elif node.op == "output":
                 for read in node.all_input_nodes:
-                    self.fix(self.of(read), "they are the network's output")
+                    self.fix(self.of(read), BORDERS[1])
         self.settle()
 
     def _placed(self, node: Any) -> Any:
         if (name := self._names.get(node.name)) is not None:
-            name = self._first[name]
+            self.used |= {tied for tied in self._first if node.users and self.first(tied) == self.first(name)}
+            name = self.first(name)
             if name not in self._starts:
                 self._starts[name] = self._total
                 self._total += self._tensors[name].numel()
-            shape = self._tensors[name].shape
-            return Held(torch.arange(self._tensors[name].numel()).view(shape) + self._starts[name])
-        return constant(shape_of(node)) if is_tensor(node) else None
+            return Held((name,), self._starts[name], torch.empty(self._tensors[name].shape, device="meta"))
+        return self.closed(node, BORDERS[0]) if is_tensor(node) else None
 
     # -- the conditions
 
@@ -272,26 +289,55 @@ class Walk:
                     return True
         return False
 
+    def _line(self, attachment: Attachment, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+        # The labels along the one dimension of a whole tensor that labels vary along, and these.
+        held, dims = attachment.held, varying(labels)
+        order = held.order if len(dims) == 1 else None
+        if order is None or (dim := dims[0] - labels.ndim + len(order)) < 0 or held.shape[dim] == 1:
+            return None
+        return self.axis(held.names[0], order[dim]), vector(labels, dims[0])
+
     def _attached(self, attachment: Attachment, *, join: bool = False) -> bool:
         # Slice a tensor along the dimension whose coordinate determines the label. True if it is, or has changed.
-        labels = self.labels.roots(attachment.labels)
-        held = attachment.held.positions
-        if len(dims := varying(labels)) == 0:
-            return not join
-        positions = held.reshape([1] * (labels.ndim - held.ndim) + [*held.shape])
-        if all(positions.shape[dim] == 1 for dim in dims):
-            return not join  # broadcast along the channels
-        if (known := self.coordinates(Held(positions))) is None:
+        labels, held = self.labels.roots(attachment.labels), attachment.held
+        shape = [1] * (labels.ndim - len(held.shape)) + [*held.shape]
+        if all(shape[dim] == 1 for dim in varying(labels)):
+            return not join  # no channels, or broadcast along them
+        if (line := self._line(attachment, labels)) is not None:
+            return not join or self.labels.join(*line, attachment.reason)
+        determined = [self._determined(name, at, there) for name, at, there in self._elements(held, shape, labels)]
+        if None in determined:
             return False
-        name, coordinates = known
-        there = compressed(labels)
-        there = torch.broadcast_to(there, torch.broadcast_shapes(there.shape, positions.shape))
-        coordinates = coordinates.expand(*there.shape, coordinates.shape[-1])
-        for dim in range(coordinates.shape[-1]):
-            at, label = pairs(coordinates[..., dim], there)
-            if self._tensors[name].shape[dim] > 1 and len(at) == len(at.unique()):
-                return not join or self.labels.join(self.axis(name, dim)[at], label, attachment.reason)
-        return False
+        return not join or any(
+            self.labels.join(axis, label, attachment.reason) for axis, label in filter(None, determined)
+        )
+
+    def _elements(
+        self, held: Held, shape: Sequence[int], labels: torch.Tensor
+    ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+        # The position in every tensor of its elements, and their labels.
+        positions, there = torch.broadcast_tensors(held.positions.reshape(shape), compressed(labels))
+        for name in held.names:
+            at = positions - self._starts[name]
+            inside = (at >= 0) & (at < self._tensors[name].numel())
+            yield name, at[inside], there[inside]
+
+    def _determined(
+        self, name: str, positions: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        # The labels along the dimension whose coordinate determines the label of every element, and these.
+        for dim, size in enumerate(shape := self._tensors[name].shape):
+            at, label = pairs(positions // math.prod(shape[dim + 1 :]) % size, labels)
+            if size > 1 and len(at) == len(at.unique()):
+                return self.axis(name, dim)[at], label
+        return None
+
+
+def tied_names(network: torch.nn.Module) -> dict[str, str]:
+    """Return the name of every parameter and buffer -> one name of its tensor, that of a prunable weight if any."""
+    names = {id(weight): name for name, weight in prunable_weights(network).items()}
+    tensors = (*network.named_parameters(remove_duplicate=False), *network.named_buffers(remove_duplicate=False))
+    return {name: names.setdefault(id(tensor), name) for name, tensor in tensors}
 
 
 def operation_of(node: Any) -> str:

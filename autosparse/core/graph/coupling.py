@@ -16,8 +16,8 @@ from autosparse.core.graph import channel_moves  # noqa: F401 -- registers its r
 from autosparse.core.graph.channel_labels import CONSTANT
 from autosparse.core.graph.channel_registry import RULES
 from autosparse.core.graph.channel_rules import otherwise
-from autosparse.core.graph.channel_walk import Axis, Walk
-from autosparse.core.inputs import Inputs, arguments
+from autosparse.core.graph.channel_walk import BORDERS, Axis, Walk
+from autosparse.core.inputs import Inputs, arguments, tensors_in
 from autosparse.core.weights import prunable_weights, unprunable
 from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
@@ -41,15 +41,15 @@ class Slice:
 class ChannelGroup:
     """Channels with slices of the same tensors, named after the first module that computes them.
 
-    `modules` are those whose code rearranges the channels, such as the heads of an attention. With `totals` attributes
-    of theirs that hold the common size of all channels follow their number.
+    `modules` are those whose code rearranges the channels, such as the heads of an attention. Attributes of theirs that
+    hold a multiple of the number of channels follow it: multiples from `multiple` on, none at 0.
     """
 
     name: str
     channels: int
     slices: tuple[Slice, ...]
     modules: tuple[str, ...] = ()
-    totals: bool = True
+    multiple: int = 2
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,26 @@ def couple(network: torch.nn.Module, example: Inputs) -> Coupling:
     """
     with border(refusal("torch.export does not record it")), printing_to_stderr(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        recorded = torch.export.export(network, *arguments(example)).run_decompositions({})
+        recorded = torch.export.export(_tensors_of(network), *arguments(example)).run_decompositions({})
     weights = prunable_weights(network)
     reasons = {name: why for name, why in unprunable(network).items() if _is_frozen_weight(network, name)}
     walk = Walk(network, recorded, reasons)
     walk.walk(RULES, otherwise)
     return Coupling(tuple(_groups(walk)), {name: why for name in weights if (why := _reason(walk, name))})
+
+
+def _tensors_of(network: torch.nn.Module) -> torch.nn.Module:
+    # Networks of transformers return objects that torch.export does not know, such as caches, next to tensors.
+    class Tensors(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+            self.training = network.training
+
+        def forward(self, *positional: Any, **named: Any) -> list[torch.Tensor]:
+            return [*tensors_in(self.network(*positional, **named))]
+
+    return Tensors()
 
 
 def _is_frozen_weight(network: torch.nn.Module, name: str) -> bool:
@@ -111,18 +125,13 @@ def _groups(walk: Walk) -> list[ChannelGroup]:
 
 
 def _reason(walk: Walk, name: str) -> str:
-    # The reason if no dimension of a weight is part of a group.
-    axes = [labels for (tensor, _), labels in walk.axes.items() if tensor == name]
+    # The reason if no dimension of a weight is part of a group: of channels that it computes, else of those it reads.
+    axes = sorted((axis for axis in walk.axes if axis[0] == walk.first(name)), key=lambda axis: axis in walk.reads)
     if not axes:
-        return "no channels pass it"
-    if any(bool((walk.labels.roots(labels) != CONSTANT).any()) for labels in axes):
+        changed = "other operations change it before its layer uses it"
+        return walk.whole.get(walk.first(name), changed) if name in walk.used else "the forward pass does not use it"
+    if any(bool((walk.labels.roots(walk.axes[axis]) != CONSTANT).any()) for axis in axes):
         return ""
-    return next(
-        (
-            walk.labels.reasons[root]
-            for labels in axes
-            for label in labels.tolist()
-            if (root := walk.labels.root(label)) in walk.labels.reasons
-        ),
-        "",
-    )
+    roots = [walk.labels.root(label) for axis in axes for label in walk.axes[axis].tolist()]
+    reasons = dict.fromkeys(walk.labels.reasons[root] for root in roots if root in walk.labels.reasons)
+    return next((why for why in reasons if why not in BORDERS), next(iter(reasons), ""))

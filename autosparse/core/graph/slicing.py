@@ -6,8 +6,10 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from autosparse.core.graph.channel_registry import loses_groups
+from autosparse.core.graph.channel_walk import tied_names
 from autosparse.core.graph.coupling import ChannelGroup
-from autosparse.core.weights import Tensors
+from autosparse.core.weights import Tensors, in_mode
 from autosparse.lazy_torch import torch
 
 
@@ -99,7 +101,7 @@ def slicing_of(
     """
     stays: dict[tuple[str, int], torch.Tensor] = {}
     sizes: dict[str, int] = {}
-    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    tensors = _tensors(network)
     for group in groups:
         keep = channels.get(group.name)
         if keep is None or bool(keep.all()):
@@ -109,7 +111,7 @@ def slicing_of(
                 (part.tensor, part.dim), torch.ones(tensors[part.tensor].shape[part.dim], dtype=torch.bool)
             )
             flags[part.index[~keep.cpu()].flatten()] = False
-        sizes |= _sizes(network, group, int(keep.count_nonzero()), totals=group.totals)
+        sizes |= _sizes(network, group, int(keep.count_nonzero()))
     kept: dict[str, dict[int, torch.Tensor]] = {}
     for (name, dim), flags in stays.items():
         kept.setdefault(name, {})[dim] = flags.nonzero().flatten()
@@ -120,55 +122,56 @@ def _with_ties(
     network: torch.nn.Module, kept: dict[str, dict[int, torch.Tensor]]
 ) -> dict[str, dict[int, torch.Tensor]]:
     # A tied tensor has several names in a state.
-    first: dict[int, str] = {}
-    for name, tensor in (
-        *network.named_parameters(remove_duplicate=False),
-        *network.named_buffers(remove_duplicate=False),
-    ):
-        one = first.setdefault(id(tensor), name)
-        if one != name and one in kept:
-            kept[name] = kept[one]
-    return kept
+    return {name: kept[first] for name, first in tied_names(network).items() if first in kept}
 
 
-def _sizes(network: torch.nn.Module, group: ChannelGroup, keep: int, *, totals: bool) -> dict[str, int]:
-    # Attributes of the modules that rearrange the channels: a number of heads, or with `totals` their common size.
+def _sizes(network: torch.nn.Module, group: ChannelGroup, keep: int) -> dict[str, int]:
+    # Attributes of the modules that rearrange the channels: a number of heads, or the common size of all channels.
     sizes: dict[str, int] = {}
-    widths = {part.index.shape[1] for part in group.slices} - {1}
+    widths = {part.index.shape[1] for part in group.slices}
     for module in group.modules:
         for name, value in vars(network.get_submodule(module)).items():
-            if type(value) is not int or name.startswith("_"):
+            if type(value) is not int or name.startswith("_") or value % group.channels or not value:
                 continue
+            times = value // group.channels
             counts = any(word in name for word in ("head", "group")) and not any(
                 word in name for word in ("dim", "size", "width")
             )
-            attribute = f"{module}.{name}" if module else name
-            if value == group.channels and counts:
-                sizes[attribute] = keep
-            elif totals and value % group.channels == 0 and value // group.channels in widths and not counts:
-                sizes[attribute] = value // group.channels * keep
+            scales = name == "num_features" or (not counts and 0 < group.multiple <= times)
+            if (times == 1 and counts) or (times in widths and scales):
+                sizes[f"{module}.{name}" if module else name] = times * keep
     return sizes
 
 
 def sliced(network: torch.nn.Module, slicing: Slicing) -> torch.nn.Module:
     """Return a copy of a network with the tensors and sizes of a slicing."""
-    smaller = copy.deepcopy(network)
+    smaller = without_caches(copy.deepcopy(network))
     modules = dict(smaller.named_modules(remove_duplicate=False))
-    made: dict[int, torch.Tensor] = {}
+    tensors, made = _tensors(smaller), dict[int, torch.Tensor]()
     for name in slicing.kept:
-        prefix, _, part = name.rpartition(".")
-        module = modules[prefix]
-        tensor = module._parameters.get(part)
-        held = tensor if tensor is not None else module._buffers[part]
-        assert held is not None
+        held = tensors[name]
         if id(held) not in made:
             made[id(held)] = _like(held, slicing._taken(name, held.detach()).clone())
-        setattr(module, part, made[id(held)])
-        _resize(module, part)
+        prefix, _, part = name.rpartition(".")
+        setattr(modules[prefix], part, made[id(held)])
+        _resize(modules[prefix], part)
     for name, value in slicing.sizes.items():
         prefix, _, attribute = name.rpartition(".")
         setattr(modules[prefix], attribute, value)
     return smaller
+
+
+def without_caches(network: torch.nn.Module) -> torch.nn.Module:
+    """Return a network after a change of mode, which drops tensors that it computed once for evaluation."""
+    with in_mode(network, training=True):
+        return network
+
+
+def _tensors(network: torch.nn.Module) -> Tensors:
+    return {
+        **dict(network.named_parameters(remove_duplicate=False)),
+        **dict(network.named_buffers(remove_duplicate=False)),
+    }
 
 
 def _like(held: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
@@ -180,8 +183,7 @@ def _like(held: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
 def _resize(module: torch.nn.Module, part: str) -> None:
     # The sizes that torch's own layers keep next to their tensors.
     layers, held = torch.nn, module
-    norm = layers.BatchNorm1d | layers.BatchNorm2d | layers.BatchNorm3d | layers.SyncBatchNorm
-    if isinstance(held, norm):
+    if isinstance(held, layers.modules.batchnorm._NormBase):
         tensor = held.weight if held.weight is not None else held.running_mean
         held.num_features = len(tensor) if tensor is not None else held.num_features
     elif part != "weight":
@@ -192,9 +194,8 @@ def _resize(module: torch.nn.Module, part: str) -> None:
         held.embedding_dim = held.weight.shape[1]
     elif isinstance(held, layers.modules.conv._ConvNd):
         first, second = held.weight.shape[:2]
-        if held.transposed:
-            held.groups = first * held.groups // held.in_channels if held.groups > 1 else 1
-            held.in_channels, held.out_channels = first, second * held.groups
-        else:
-            held.groups = first * held.groups // held.out_channels if held.groups > 1 else 1
-            held.out_channels, held.in_channels = first, second * held.groups
+        loses = held.groups > 1 and loses_groups(held.groups, held.in_channels)
+        dense = held.in_channels if held.transposed else held.out_channels
+        held.groups = first * held.groups // dense if loses else held.groups
+        outer, inner = first, second * held.groups
+        held.in_channels, held.out_channels = (outer, inner) if held.transposed else (inner, outer)

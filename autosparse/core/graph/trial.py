@@ -5,17 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from autosparse.borders import is_out_of_memory
 from autosparse.core.graph.coupling import ChannelGroup, Coupling, couple
 from autosparse.core.graph.shrink import same_outputs
-from autosparse.core.graph.slicing import sliced, slicing_of
+from autosparse.core.graph.slicing import sliced, slicing_of, without_caches
 from autosparse.core.inputs import Inputs, call, noise_like
+from autosparse.core.weights import prunable_weights
 from autosparse.lazy_torch import torch
 
-_FIXED = "its code fixes their number"
-_SINGLE = "they leave together or not at all"
+_TINY = 1e-4
+_DRAWS = 2  # one may shrink two groups to equal numbers by chance
+_SINGLE = "all of them are coupled to one another"
 
 
 def find_groups(network: torch.nn.Module, example: Inputs) -> Coupling:
@@ -25,32 +26,41 @@ def find_groups(network: torch.nn.Module, example: Inputs) -> Coupling:
     ValueError for a network that `torch.export` cannot record or that does not run.
     """
     coupling = couple(network, example)
-    single = [group for group in coupling.groups if group.channels < 2]
     several = [group for group in coupling.groups if group.channels > 1]
-    trial = _Trial(network, example)
-    fits: dict[str, ChannelGroup] = {}
-    for group in trial.confirm(several):
-        fits[group.name] = group
-    whole = dict(coupling.whole)
-    for group in (*single, *(group for group in several if group.name not in fits)):
-        why = _SINGLE if group.channels < 2 else _FIXED
-        whole |= {part.tensor: why for part in group.slices if not part.reads and part.tensor.endswith("weight")}
-    return Coupling(tuple(fits[group.name] for group in several if group.name in fits), whole)
+    confirmed = {group.name: group for group in _Trial(network, example).confirm(several)}
+    groups = tuple(confirmed[group.name] for group in several if group.name in confirmed)
+    reasons = dict(coupling.whole)
+    for reads in (True, False):  # a layer's outputs rather than its inputs
+        for group in coupling.groups:
+            if group.name not in confirmed:
+                why = _SINGLE if group.channels < 2 else _fixed(network, group)
+                reasons |= {part.tensor: why for part in group.slices if part.reads == reads}
+    sliced_tensors = {part.tensor for group in groups for part in group.slices}
+    whole = {name: reasons[name] for name in prunable_weights(network) if name in {*reasons} - sliced_tensors}
+    return Coupling(groups, whole)
+
+
+def _fixed(network: torch.nn.Module, group: ChannelGroup) -> str:
+    plain = torch.nn.Linear | torch.nn.Embedding | torch.nn.modules.conv._ConvNd
+    readers = [part.tensor.rpartition(".")[0] for part in group.slices if part.reads]
+    owners = {name: network.get_submodule(name) for name in (*group.modules, *readers) if name}
+    code = [f"`{name}` ({type(owner).__name__})" for name, owner in owners.items() if not isinstance(owner, plain)]
+    return f"the code of {code[0] if code else 'the network'} fixes their number"
 
 
 class _Trial:
     def __init__(self, network: torch.nn.Module, example: Inputs) -> None:
-        self.network = _scrambled(network)
+        self.network = scrambled(network)
         self.inputs = noise_like(example)
         with torch.no_grad():
-            call(self.network, self.inputs)  # raises for a network that does not run
+            call(copy.deepcopy(self.network), self.inputs)  # raises for a network that does not run
 
     def confirm(self, groups: Sequence[ChannelGroup]) -> list[ChannelGroup]:
         """Return the groups that stand the trial, halving those that fail together."""
         if not groups:
             return []
-        for totals in (True, False):
-            candidates = [replace(group, totals=totals) for group in groups]
+        for multiple in (2, 1, 0):
+            candidates = [replace(group, multiple=multiple) for group in groups]
             if self._stands(candidates):
                 return candidates
         if len(groups) == 1:
@@ -60,13 +70,16 @@ class _Trial:
             kinds.setdefault(tuple(type(self.network.get_submodule(name)) for name in group.modules), []).append(group)
         if len(kinds) > 1:
             return [group for alike in kinds.values() for group in self.confirm(alike)]
-        if not (first := self.confirm(groups[:1])) and groups[0].modules:
+        first, last = self.confirm(groups[:1]), self.confirm(groups[-1:])
+        if not first and not last and len({group.modules for group in groups}) == len(groups):
             return []  # the code of one class of modules
         middle = (len(groups) + 1) // 2
-        return [*first, *self.confirm(groups[1:middle]), *self.confirm(groups[middle:])]
+        return [*first, *self.confirm(groups[1:middle]), *self.confirm(groups[middle:-1]), *last]
 
     def _stands(self, groups: Sequence[ChannelGroup]) -> bool:
-        generator = torch.Generator("cpu").manual_seed(0)
+        return all(self._is_equal(groups, torch.Generator("cpu").manual_seed(seed)) for seed in range(_DRAWS))
+
+    def _is_equal(self, groups: Sequence[ChannelGroup], generator: torch.Generator) -> bool:
         channels = {group.name: _some(group.channels, generator) for group in groups}
         try:
             with torch.no_grad():
@@ -100,20 +113,22 @@ def _is_parameter(network: torch.nn.Module, name: str) -> bool:
 
 
 def _some(count: int, generator: torch.Generator) -> torch.Tensor:
-    # About half of the channels, at least one on either side.
+    # Some of the channels, at least one on either side; different numbers show code that needs equal ones.
     order = torch.randperm(count, generator=generator, device="cpu")
-    return torch.zeros(count, dtype=torch.bool).index_fill(0, order[: count // 2], True)
+    keep = int(torch.randint(max(1, count // 3), max(1, 2 * count // 3) + 1, (), generator=generator))
+    return torch.zeros(count, dtype=torch.bool).index_fill(0, order[:keep], True)
 
 
-def _scrambled(network: torch.nn.Module) -> Any:
-    # Zeros, ones and equal values at initialization hide wrong slices.
-    copied = copy.deepcopy(network)
+def scrambled(network: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy with random values for tensors that begin at equal or tiny values, which hide wrong slices."""
+    copied = without_caches(copy.deepcopy(network))
     generator = torch.Generator("cpu").manual_seed(0)
     with torch.no_grad():
         for name, tensor in (*copied.named_parameters(), *copied.named_buffers()):
-            if not tensor.is_floating_point() or (tensor.ndim > 1 and bool(tensor.any())):
+            is_matrix = sum(size > 1 for size in tensor.shape) > 1
+            if not tensor.is_floating_point() or (is_matrix and bool(tensor.abs().max() > _TINY)):
                 continue
             noise = torch.rand(tensor.shape, generator=generator, device="cpu").to(tensor)
-            is_scale = name.endswith(("weight", "var")) and tensor.ndim <= 1
+            is_scale = not is_matrix and name.endswith(("weight", "var"))
             tensor.copy_(0.5 + noise if is_scale else 0.1 * (noise - 0.5))
     return copied
