@@ -78,7 +78,7 @@ def checked(network: nn.Module, inputs: Any) -> Coupling:
 def unet() -> nn.Module:
     """Return a network that reads an earlier feature map next to an upsampled one."""
 
-    def run(self: Any, x: torch.Tensor) -> torch.Tensor:
+    def run(self: Any, x: torch.Tensor) -> Any:
         high = F.relu(self.norm(self.first(x)))
         low = F.relu(self.second(F.max_pool2d(high, 2)))
         return self.last(torch.cat([high, self.up(low)], 1))
@@ -96,7 +96,7 @@ def unet() -> nn.Module:
 def residual() -> nn.Module:
     """Return a network with a residual sum."""
 
-    def run(self: Any, x: torch.Tensor) -> torch.Tensor:
+    def run(self: Any, x: torch.Tensor) -> Any:
         x = self.first(x)
         return self.last(x + self.down(F.relu(self.up(x))))
 
@@ -106,7 +106,7 @@ def residual() -> nn.Module:
 def attention(keys: int = 4, width: int = 4) -> nn.Module:
     """Return an attention with four heads, or fewer of keys and values."""
 
-    def run(self: Any, x: torch.Tensor) -> torch.Tensor:
+    def run(self: Any, x: torch.Tensor) -> Any:
         q, k, v = (layer(x).unflatten(-1, (-1, width)).transpose(1, 2) for layer in (self.q, self.k, self.v))
         k, v = (one.repeat_interleave(4 // keys, 1) for one in (k, v))
         return self.last(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
@@ -118,7 +118,7 @@ def attention(keys: int = 4, width: int = 4) -> nn.Module:
 def squeeze_excite() -> nn.Module:
     """Return a network with gates of channels."""
 
-    def run(self: Any, x: torch.Tensor) -> torch.Tensor:
+    def run(self: Any, x: torch.Tensor) -> Any:
         x = self.first(x)
         gates = torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
         return self.last((x * gates).mean((2, 3)))
@@ -130,7 +130,7 @@ def squeeze_excite() -> nn.Module:
 def padded_shortcut() -> nn.Module:
     """Return a residual network whose shortcut has zeros for new channels."""
 
-    def run(self: Any, x: torch.Tensor) -> torch.Tensor:
+    def run(self: Any, x: torch.Tensor) -> Any:
         x = self.first(x)
         return self.last((F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 2, 2)) + self.second(x)).mean((2, 3)))
 
@@ -140,7 +140,7 @@ def padded_shortcut() -> nn.Module:
 def gated() -> nn.Module:
     """Return an MLP whose halves are multiplied."""
 
-    def run(self: Any, x: torch.Tensor) -> torch.Tensor:
+    def run(self: Any, x: torch.Tensor) -> Any:
         value, gate = self.up(x).chunk(2, -1)
         return self.down(F.silu(gate) * value)
 
@@ -150,7 +150,7 @@ def gated() -> nn.Module:
 def shuffled() -> nn.Module:
     """Return a network that shuffles the channels of two groups."""
 
-    def run(self: Any, x: torch.Tensor) -> torch.Tensor:
+    def run(self: Any, x: torch.Tensor) -> Any:
         x = self.first(x)
         return self.last(x.unflatten(1, (2, x.shape[1] // 2)).transpose(1, 2).flatten(1, 2))
 
@@ -187,7 +187,7 @@ def chain(*layers: nn.Module) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(nn.Conv2d(3, 8, 1), *layers, nn.Conv2d(last, 2, 1))
 
 
-COUPLED = {
+COUPLED: dict[str, Any] = {
     "concatenation": (
         unet,
         images(),
@@ -314,7 +314,7 @@ def frozen() -> nn.Module:
     return network
 
 
-WHOLE = {
+WHOLE: dict[str, Any] = {
     "layer norm": (
         lambda: nn.Sequential(nn.Linear(3, 8), nn.LayerNorm(8), nn.Linear(8, 2)),
         rows(3),
@@ -371,14 +371,15 @@ def test_layers_stay_whole_with_a_reason(kind: str) -> None:
     assert expected == dict(coupling.whole)
 
 
-def test_a_network_that_cannot_be_recorded_is_refused() -> None:
-    """With the reason in one line."""
+def test_a_network_that_cannot_be_recorded_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    """With the reason in one line, and nothing else."""
     network = Net(lambda self, x: self.first(x) if x.sum() > 0 else x, first=nn.Linear(3, 3))
 
     with pytest.raises(ValueError, match=r"^torch\.export does not record it: .*data-dependent") as caught:
         find_groups(network.eval(), rows(3))
 
     assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_weights_are_read_without_a_copy_of_their_elements() -> None:
