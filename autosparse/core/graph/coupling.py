@@ -6,9 +6,12 @@ rearranged together form one group of slices; each channel of a group may go alo
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
 from autosparse.borders import border, refusal
@@ -19,7 +22,6 @@ from autosparse.core.graph.channel_rules import otherwise
 from autosparse.core.graph.channel_walk import BORDERS, Axis, Walk
 from autosparse.core.inputs import Inputs, arguments, tensors_in
 from autosparse.core.weights import prunable_weights, unprunable
-from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
 
 
@@ -65,14 +67,26 @@ def couple(network: torch.nn.Module, example: Inputs) -> Coupling:
 
     Raises ValueError for a network that `torch.export` cannot record.
     """
-    with border(refusal("torch.export does not record it")), printing_to_stderr(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with border(refusal("torch.export does not record it")), _silent():
         recorded = torch.export.export(_tensors_of(network), *arguments(example)).run_decompositions({})
     weights = prunable_weights(network)
     reasons = {name: why for name, why in unprunable(network).items() if _is_frozen_weight(network, name)}
     walk = Walk(network, recorded, reasons)
     walk.walk(RULES, otherwise)
     return Coupling(tuple(_groups(walk)), {name: why for name in weights if (why := _reason(walk, name))})
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    # torch logs and prints the whole program of a network that it cannot record.
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(StringIO()), redirect_stderr(StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def _tensors_of(network: torch.nn.Module) -> torch.nn.Module:

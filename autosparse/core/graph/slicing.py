@@ -28,9 +28,10 @@ class Slicing:
 
     def take(self, state: Mapping[str, torch.Tensor]) -> Tensors:
         """Return the tensors of the smaller network, of those of the dense one."""
-        return {name: self._taken(name, tensor) for name, tensor in state.items()}
+        return {name: self.part_of(name, tensor) for name, tensor in state.items()}
 
-    def _taken(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    def part_of(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the part of a tensor that stays."""
         for dim, index in self.kept.get(name, {}).items():
             tensor = tensor.index_select(dim, index.to(tensor.device))
         return tensor
@@ -151,7 +152,7 @@ def sliced(network: torch.nn.Module, slicing: Slicing) -> torch.nn.Module:
     for name in slicing.kept:
         held = tensors[name]
         if id(held) not in made:
-            made[id(held)] = _like(held, slicing._taken(name, held.detach()).clone())
+            made[id(held)] = _like(held, slicing.part_of(name, held.detach()).clone())
         prefix, _, part = name.rpartition(".")
         setattr(modules[prefix], part, made[id(held)])
         _resize(modules[prefix], part)
@@ -174,10 +175,10 @@ def _tensors(network: torch.nn.Module) -> Tensors:
     }
 
 
-def _like(held: torch.Tensor, taken: torch.Tensor) -> torch.Tensor:
+def _like(held: torch.Tensor, part: torch.Tensor) -> torch.Tensor:
     if not isinstance(held, torch.nn.Parameter):
-        return taken
-    return torch.nn.Parameter(taken, requires_grad=held.requires_grad)
+        return part
+    return torch.nn.Parameter(part, requires_grad=held.requires_grad)
 
 
 def _resize(module: torch.nn.Module, part: str) -> None:
