@@ -125,8 +125,8 @@ class Blocks:
 def n_of_m(
     evidence: Evidence,
     *,
-    n: Annotated[int, Ge(1), "number of weights that stay in every block"],
-    m: Annotated[int, Ge(2), "number of consecutive inputs in a block"],
+    n: Annotated[int, Ge(1), "number of weights that stay in every block"] = 2,
+    m: Annotated[int, Ge(2), "number of consecutive inputs in a block"] = 4,
 ) -> Unit:
     """Keep the highest N of every M consecutive inputs, for each output and position of a kernel: `2:4`.
 

@@ -17,6 +17,7 @@ import torch
 from autosparse.core.features import Features, columns_of
 from autosparse.core.graph.connectivity import Finding
 from autosparse.core.scorers import groups_of, scorers
+from autosparse.core.units.latency import Curve, LatencyTable
 from autosparse.core.weights import Tensors
 from autosparse.errors import DamagedArtifact
 from autosparse.exporters import Quartiles, Speed
@@ -27,6 +28,7 @@ from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
 from autosparse.steps.init import InitResult
 from autosparse.steps.irp import RewindResult, RoundResult
 from autosparse.steps.label import DescribedRound, LabelResult
+from autosparse.steps.latency import Conditions, LatencyResult
 from autosparse.steps.mask import MaskResult
 from autosparse.steps.sanity import SanityResult
 from autosparse.steps.scorer import ScorerResult
@@ -92,7 +94,16 @@ def sample(result: StepResult, *optional: str, read: Any = None, options: Any = 
     return Sample(result, tensors, read or type(result).read, optional, options or {})
 
 
+_CURVE = Curve([1.0, 2.0], [0.001, 0.002])
+_TABLE = LatencyTable(16, {"a": 4}, {"a": {"plain": _CURVE}}, {"plain": _CURVE})
 SAMPLES: dict[str, Sample] = {
+    "latency": sample(
+        LatencyResult(
+            Conditions(1, 1, "onnxruntime"),
+            0.01,
+            LatencyTable(16, {"a": 4}, {"a": {"plain": _CURVE}}, {"plain": _CURVE}),
+        )
+    ),
     "data": sample(DataResult(), read=read_data, statistics=STATISTICS, **SPLITS),
     "data in shards": sample(
         DataResult(),

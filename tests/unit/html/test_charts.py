@@ -331,7 +331,7 @@ def test_parallel_steps_have_lanes(digits: Report) -> None:
     assert [("a", 1), ("b", 2), ("c", 1), ("d", 2)] == [(row["step"], row["lane"]) for row in rows]
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", [HOSTILE[0], *(pytest.param(name, marks=pytest.mark.slow) for name in HOSTILE[1:])])
 def test_names_are_data_of_a_plot(digits: Report, name: str) -> None:
     """No field, expression or transformation holds one; every plot is drawn with it."""
     for plot in plots_of(renamed(digits, name)).values():

@@ -75,7 +75,7 @@ def test_single_weights_keep_their_keys() -> None:
     [
         ("{criterion: snip, unit: channel, repair: reconnect}", "`reconnect` restores single weights"),
         ("{criterion: random, selection: paths, unit: channel}", "`paths` fills layers weight by weight"),
-        ("{criterion: snip, unit: chanel}", "must be a unit but is 'chanel'"),
+        ("{criterion: snip, unit: chan}", "must be a unit but is 'chan'"),
         ("{criterion: snip, unit: {name: channel, least: 1}}", "least"),
     ],
 )

@@ -75,9 +75,8 @@ class TestEveryShippedSpec:
             assert set(step.inputs.values()) <= seen
             seen.add(name)
 
-        learning = (
-            {"pretrained"} if isinstance(spec.scorer, Pretrained) else {"irp", "label", "trial", "tune", "scorer"}
-        )
+        learned = {"pretrained"} if isinstance(spec.scorer, Pretrained) else {"irp", "label", "trial", "tune", "scorer"}
+        learning = learned if spec.learns or isinstance(spec.scorer, Pretrained) else set()
         assert {"data", "init", *learning, "mask", "train", "evaluate", "emit"} == {
             step.operation for step in plan.steps.values()
         }
