@@ -3,12 +3,12 @@
 Facts of a format: `files`, names of the model's files, and `optional`, those of files that it may add; `exact`, whether
 outputs equal those of the network with the written tensors to the last bit, or up to rounding; `extra`, the extra of
 autosparse that it needs; `gain`, why it may be no faster; `others`, whether it reports other seeds and controls;
-`builds`, the cost of its creation in builds of the network. Functions of the options: `lossy`, whether outputs differ
-by more than rounding, and `calibrates`, the number of training images that it needs. `read` returns the model from the
-same files, and `fit` loads it into a network where loading a state is not enough; `read` raises ValueError for bytes
-that are no such model. A format for another program has instead `run`, which returns a function of images, and
-`opener`, that program. `runtime` is the `Runtime` of its models: without one, PyTorch eager mode. Functions of images
-take any inputs of the network, and return its outputs.
+`shrinks`, whether it always removes dead channels; `builds`, the cost of its creation in builds of the network.
+Functions of the options: `lossy`, whether outputs differ by more than rounding, and `calibrates`, the number of
+training images that it needs. `read` returns the model from the same files, and `fit` loads it into a network where
+loading a state is not enough; `read` raises ValueError for bytes that are no such model. A format for another program
+has instead `run`, which returns a function of images, and `opener`, that program. `runtime` is the `Runtime` of its
+models: without one, PyTorch eager mode. Functions of images take any inputs of the network, and return its outputs.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -88,6 +88,7 @@ def without_channels(network: torch.nn.Module, slicing: Slicing | None) -> torch
     exact=False,
     builds=10,
     gain="too few channels are dead",
+    shrinks=True,
 )
 def shrunk(model: Model) -> dict[str, bytes]:
     """`model.shrunk.safetensors`: the state of a smaller ordinary network, without dead channels.

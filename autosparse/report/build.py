@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from autosparse.report.warnings import describe_warnings, emissions, tag_of
 from autosparse.steps.emit import EmitResult
 from autosparse.steps.init import InitResult
 from autosparse.steps.irp import RoundResult
+from autosparse.steps.mask import ChannelMaskResult, read_masks
 from autosparse.steps.train import EvaluateResult
 
 _OF_NETWORK = ("kept", "total", "macs", "dense_macs", "effective_macs", "test_accuracy", "validation_accuracy")
@@ -126,9 +127,21 @@ def _emitted(finished: Finished, step: Step, cell: Cell, measured: EmitResult, p
         dense_latency_ms=single.dense_ms.median if single.dense_ms else None,
         budget=cell.budget,
         runtime=measured.runtime,
-        without_gain="" if quantized else exporters[about["format"]].facts.get("gain", ""),
+        without_gain="" if quantized else _reason_for_no_gain(finished, cell, about),
         **{name: getattr(measured, name) for name in _OF_EMITTED},
     )
+
+
+def _reason_for_no_gain(finished: Finished, cell: Cell, about: Mapping[str, Any]) -> str:
+    # A format that removes channels multiplies no zeros of a method that prunes whole channels.
+    facts = exporters[about["format"]].facts
+    if (
+        about["options"].get("shrink", facts.get("shrinks", False))
+        and cell.mask
+        and isinstance(read_masks(finished.open(cell.mask)), ChannelMaskResult)
+    ):
+        return "its smaller layers take as long here"
+    return str(facts.get("gain", ""))
 
 
 def _result(finished: Finished, cell: Cell) -> Result:

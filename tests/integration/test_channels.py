@@ -50,4 +50,6 @@ def test_a_run_of_whole_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert emitted["test_accuracy"] == results[0]["test_accuracy"]
             loaded = autosparse.load(emitted["path"]).eval()
             torch.testing.assert_close(smaller(images), loaded(images), atol=1e-4, rtol=1e-4)
+    reasons = {emitted["format"]: emitted["without_gain"] for emitted in report.emitted}
+    assert "its smaller layers take as long here" == reasons["shrunk"] == reasons["sparse"] != reasons["safetensors"]
     assert 0 == autosparse.run(SPEC, out=tmp_path / "again").json()["steps"]["run"]
