@@ -197,7 +197,8 @@ class Masks(Mapping[str, "torch.Tensor"]):
     def shrink(self, model: torch.nn.Module | None = None) -> torch.nn.Module:
         """Return the smaller network that masks of whole channels leave, a copy with the weights of its channels.
 
-        Train it as any network, with a new optimizer: it learns as the masked network does, faster.
+        Train it as any network, with a new optimizer: it learns as the masked network does, faster. With the option
+        `rescale` of the unit its initial weights are scaled, so shrink before training.
 
         Args:
             model: Network to shrink, by default the one that the masks were made for.

@@ -19,7 +19,7 @@ SPEC: Mapping[str, Any] = {
     "model": {"name": "resnet8", "width": 8},
     "dataset": "digits",
     "budget": {"macs": "30%"},
-    "method": {"criterion": "magnitude", "unit": "channel"},
+    "method": {"criterion": "magnitude", "unit": {"name": "channel", "rescale": True}, "name": "magnitude+channel"},
     "compare": ["dense"],
     "sanity": {"methods": ["magnitude+channel"], "checks": ["invert", "reinitialize"]},
     "training": {"epochs": 1, "batch": 128, "lr": 0.05, "precision": "float32"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +105,10 @@ class Report:
         if cell.mask is None:
             raise UsageError(f"the network of method `{cell.method}` has no masks", "name a method that prunes")
         result = read_masks(self.finished.open(cell.mask))
-        slicing, channels = (result.slices, result.groups) if isinstance(result, ChannelMaskResult) else (None, None)
-        return Masks(result.masks, slicing=slicing, channels=channels)
+        if not isinstance(result, ChannelMaskResult):
+            return Masks(result.masks)
+        # The run's network is trained: its weights are not scaled again.
+        return Masks(result.masks, slicing=replace(result.slices, scales={}), channels=result.groups)
 
     def model(
         self, method: str | None = None, budget: BudgetOption | None = None, seed: int | None = None
