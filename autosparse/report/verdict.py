@@ -159,9 +159,9 @@ def judge_results(
 ) -> list[Verdict]:
     """Return a verdict for every budget with results of a method; `results` and `controls` are those of a report.
 
-    Baselines are all other methods except `oracles`, which trained the very network before, and `learned` ones, and of
-    whole channels the controls of a smaller network. Methods
-    and controls without a result at a seed of the method are skipped. `seeds` is the number of seeds in the spec.
+    Baselines are all other methods except `oracles`, which trained the very network before, and `learned` ones; of
+    whole channels also the controls of a smaller network. Methods and controls without a result at a seed of the method
+    are skipped. `seeds` is the number of seeds in the spec.
     """
     cells, shuffled = _networks(results), _networks(controls)
     verdicts = []

@@ -102,7 +102,7 @@ _WITHOUT_QUOTAS = ("global", "uniform")  # the default, and the one that comes n
 
 
 class Method(Section):
-    """A pruning method: four independent choices and a repair, or a preset, whole or with some choices replaced.
+    """A pruning method: five independent choices and a repair, or a preset, whole or with some choices replaced.
 
     With a `horizon` above 0 the schedule is a search of that many steps, from the criterion's scores and quotas on.
     """

@@ -13,21 +13,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autosparse.borders import border, refusal
+from autosparse.core.graph.channel_walk import is_node, operation_of, shape_of
 from autosparse.core.inputs import Inputs, arguments
 from autosparse.foreign_code import printing_to_stderr
 from autosparse.lazy_torch import torch
 
 # Elementwise functions: a call on a constant computes their constant output.
-_POINTWISE = (
+POINTWISE = (
     "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh", "gelu", "leaky_relu", "elu",
     "selu", "celu", "mish", "softplus", "softsign", "logsigmoid", "clamp", "clamp_min", "clamp_max",
     "abs", "neg", "exp", "sqrt", "rsqrt",
 )  # fmt: skip
 _SAME = ("clone", "contiguous", "alias", "detach", "_to_copy", "dropout")  # in evaluation mode
-_AVERAGES = ("avg_pool1d", "avg_pool2d", "avg_pool3d")
-_POOLS = (
+AVERAGES = ("avg_pool1d", "avg_pool2d", "avg_pool3d")
+POOLS = (
     "max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
-    "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d",
+    "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d",
 )  # fmt: skip
 _RESHAPES = ("view", "reshape", "_unsafe_view", "flatten", "squeeze")
 _CONVOLUTIONS = {"conv1d": 1, "conv2d": 2, "conv3d": 3}
@@ -136,7 +137,7 @@ class _Walk:
         return self.flow
 
     def _value(self, node: Any) -> Value | None:
-        operation = _named(node)
+        operation = operation_of(node)
         if operation in _CONVOLUTIONS or operation == "linear":
             return self._read(node, operation)
         if operation == "_native_batch_norm_legit_no_training":
@@ -153,23 +154,23 @@ class _Walk:
     def _passed(self, node: Any, operation: str, source: Value) -> Value | None:
         if operation in _SAME:
             return source
-        if operation in _POINTWISE:
+        if operation in POINTWISE:
             constant = node.target(source.constant, *node.args[1:], **node.kwargs)
             return Value(source.units, constant.double(), source.dim)
-        if operation in _POOLS:
+        if operation in POOLS:
             return source if source.dim == 1 else None
-        if operation in _AVERAGES:
+        if operation in AVERAGES:
             padded = any(node.args[3]) if len(node.args) > 3 else False
             return Value(source.units, _zero_or_unknown(source.constant) if padded else source.constant, source.dim)
         if operation == "mean" and len(node.args) > 1:
             return _averaged(source, node)
         if operation in self.views:
-            return _reshaped(source, _shape(node.args[0]), _shape(node))
+            return _reshaped(source, shape_of(node.args[0]), shape_of(node))
         if operation == "permute":
             order = [axis % len(node.args[1]) for axis in node.args[1]]
             return Value(source.units, source.constant, order.index(source.dim))
         if operation == "slice":
-            along = (node.args[1] if len(node.args) > 1 else 0) % len(_shape(node))
+            along = (node.args[1] if len(node.args) > 1 else 0) % len(shape_of(node))
             return source if along != source.dim else None
         return None
 
@@ -185,7 +186,7 @@ class _Walk:
         dims = _CONVOLUTIONS.get(operation)
         padding = node.args[4] if dims is not None and len(node.args) > 4 else ()
         padded = padding != "valid" if isinstance(padding, str) else any(padding)
-        dim = 1 if dims else len(_shape(read)) - 1
+        dim = 1 if dims else len(shape_of(read)) - 1
         source = self.values.get(read)
         if source is not None and source.dim != dim:
             return None
@@ -231,13 +232,13 @@ class _Walk:
         return value
 
     def _combined(self, node: Any, operation: str) -> Value | None:
-        first, second = (self.values.get(arg) if _is_node(arg) else None for arg in node.args[:2])
-        if first is not None and not _is_node(node.args[1]):  # with a scalar
+        first, second = (self.values.get(arg) if is_node(arg) else None for arg in node.args[:2])
+        if first is not None and not is_node(node.args[1]):  # with a scalar
             constant = node.target(first.constant, node.args[1], **node.kwargs)
             return Value(first.units, constant.double(), first.dim)
         if first is None or second is None or operation not in ("add", "mul") or node.kwargs:
             return None
-        shapes = [_shape(arg) for arg in node.args[:2]]
+        shapes = [shape_of(arg) for arg in node.args[:2]]
         if len(shapes[0]) != len(shapes[1]) or first.dim != second.dim or len(first.units) != len(second.units):
             return None
         self.flow.join(first.units, second.units)
@@ -249,7 +250,7 @@ class _Walk:
 
     def _concatenated(self, node: Any) -> Value | None:
         parts = [self.values.get(part) for part in node.args[0]]
-        dim = (node.args[1] if len(node.args) > 1 else 0) % len(_shape(node))
+        dim = (node.args[1] if len(node.args) > 1 else 0) % len(shape_of(node))
         known = [part for part in parts if part is not None and part.dim == dim]
         if len(known) < len(parts):
             return None
@@ -266,20 +267,6 @@ class _Walk:
     def _is(self, node: Any, name: str) -> bool:
         # True if a node is absent or the tensor of that name, not another or a computed one.
         return node is None or self.names.get(node.name) == name
-
-
-def _named(node: Any) -> str:
-    schema = getattr(node.target, "_schema", None)
-    return str(schema.name).removeprefix("aten::") if schema else str(getattr(node.target, "__name__", ""))
-
-
-def _is_node(value: Any) -> bool:
-    return hasattr(value, "all_input_nodes")
-
-
-def _shape(node: Any) -> Sequence[int]:
-    value = node.meta["val"]
-    return tuple((value[0] if isinstance(value, tuple | list) else value).shape)
 
 
 def _connects(weight: torch.Tensor) -> torch.Tensor:
@@ -300,7 +287,7 @@ def _zero_or_unknown(constant: torch.Tensor) -> torch.Tensor:
 
 
 def _averaged(source: Value, node: Any) -> Value | None:
-    rank = len(_shape(node.args[0]))
+    rank = len(shape_of(node.args[0]))
     along = {dim % rank for dim in node.args[1]}
     if source.dim in along:
         return None

@@ -49,11 +49,6 @@ class Labels:
         changes = [self._pair(a, b, reason) for a, b in zip(*map(torch.Tensor.tolist, pairs(one, other)), strict=True)]
         return any(changes)
 
-    def unite(self, labels: torch.Tensor, reason: str) -> bool:
-        """Join all labels of a tensor."""
-        distinct = compressed(labels).unique()
-        return self.join(distinct[:1], distinct, reason) if len(distinct) else False
-
     def fix(self, labels: torch.Tensor, reason: str) -> None:
         """Keep the channels of some labels."""
         for label in compressed(labels).unique().tolist():

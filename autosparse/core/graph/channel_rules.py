@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from autosparse.core.graph.channel_flow import AVERAGES, POINTWISE, POOLS
 from autosparse.core.graph.channel_held import Held
 from autosparse.core.graph.channel_labels import CONSTANT, along, compressed, constant, first_along, varying, vector
 from autosparse.core.graph.channel_registry import argument, loses_groups, rule, unknown, unlabelled
@@ -198,10 +199,7 @@ def _einsum(walk: Walk, node: Any) -> Any:
 # -- operations on every element
 
 
-@rule(
-    "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh", "gelu", "leaky_relu", "elu",
-    "selu", "celu", "mish", "softplus", "softsign", "logsigmoid", "log_sigmoid", "prelu", "_prelu_kernel", "threshold",
-)  # fmt: skip
+@rule(*POINTWISE, "log_sigmoid", "prelu", "_prelu_kernel", "threshold")
 def pointwise(walk: Walk, node: Any) -> Any:
     """Join the labels of elements that are combined; broadcast tensors stay whole."""
     values = [walk.of(read) for read in node.all_input_nodes if is_tensor(read)]
@@ -310,10 +308,8 @@ def _reduced(walk: Walk, node: Any) -> Any:
 
 
 @rule(
-    "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d",
-    "adaptive_max_pool3d", "max_pool2d_with_indices", "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d",
-    "upsample_bilinear2d", "upsample_bicubic2d", "upsample_linear1d", "upsample_trilinear3d", "_upsample_bicubic2d_aa",
+    *POOLS, *AVERAGES, "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "upsample_bilinear2d",
+    "upsample_bicubic2d", "upsample_linear1d", "upsample_trilinear3d", "_upsample_bicubic2d_aa",
     "_upsample_bilinear2d_aa", "grid_sampler", "reflection_pad1d", "reflection_pad2d", "replication_pad1d",
     "replication_pad2d",
 )  # fmt: skip

@@ -54,7 +54,7 @@ _DOES = {
 
 @dataclass(frozen=True)
 class Condition:
-    """Labels that must not vary along `dims`; or with `most`, that may vary along one dimension at most."""
+    """Labels that must not vary along `dims`."""
 
     labels: torch.Tensor
     dims: tuple[int, ...]
@@ -267,8 +267,8 @@ class Walk:
     def _joined(self) -> bool:
         changed = False
         for first, second, reason in self.broadcasts:
-            if self._broadcast(first, second):
-                changed |= self.labels.join(first_along(first, self._broadcast(first, second) or ()), second, reason)
+            if dims := self._broadcast(first, second):
+                changed |= self.labels.join(first_along(first, dims), second, reason)
         for attachment in self.attachments:
             changed |= self._attached(attachment, join=True)
         return changed
@@ -357,5 +357,6 @@ def is_tensor(node: Any) -> bool:
 
 
 def shape_of(node: Any) -> tuple[int, ...]:
-    """Return the shape of a node's tensor."""
-    return torch.Size(node.meta["val"].shape)
+    """Return the shape of a node's tensor, of several the first."""
+    value = node.meta["val"]
+    return torch.Size((value[0] if isinstance(value, list | tuple) else value).shape)

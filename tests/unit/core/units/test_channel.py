@@ -154,7 +154,7 @@ def test_the_smaller_network_computes_the_masked_one(
 
 
 def test_search_learns_scores_of_channels(evidence: Evidence, unit: Channels) -> None:
-    """The mask search moves the scores of channels: another start gives other masks, more steps too."""
+    """The mask search moves the scores of channels: more steps keep other ones."""
     made = unit
     allocate = made.limited(allocations["uniform"].function, in_weights(evidence.layers))
     total = total_of(evidence.weights)
