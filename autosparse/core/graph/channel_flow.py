@@ -311,11 +311,11 @@ def _reshaped(source: Value, before: Sequence[int], after: Sequence[int]) -> Val
     return None
 
 
-def kept_units(flow: ChannelFlow) -> tuple[torch.Tensor, dict[int, int]]:
+def kept_units(flow: ChannelFlow, multiple: int = 1) -> tuple[torch.Tensor, dict[int, int]]:
     """Return the units that stay, bool `[units]`, and by reader index the input channel that represents its constants.
 
-    The bias of a zero-padded layer cannot absorb a nonzero constant: there one channel represents all of them, with
-    their weights summed.
+    Dead channels stay where they fill a layer's number of channels up to a multiple. The bias of a zero-padded layer
+    cannot absorb a nonzero constant: there one channel represents all of them, with their weights summed.
     """
     roots = torch.tensor([flow.root(unit) for unit in range(len(flow.parents))], dtype=torch.int64)
     kept = torch.zeros(len(flow.parents), dtype=torch.bool)
@@ -338,4 +338,7 @@ def kept_units(flow: ChannelFlow) -> tuple[torch.Tensor, dict[int, int]]:
             for units in (sources, results):
                 if not bool(kept[units].any()):
                     kept[units[0]] = True
+    for _, _, _, results in readers:
+        dead = results[~kept[results]]
+        kept[dead[: -int(kept[results].count_nonzero()) % multiple]] = True
     return kept[roots], stand

@@ -16,16 +16,17 @@ from autosparse.lazy_torch import torch
 CLOSE = 1e-4
 
 
-def shrink(network: torch.nn.Module, example: Inputs) -> Tensors:
+def shrink(network: torch.nn.Module, example: Inputs, multiple: int = 1) -> Tensors:
     """Return the state of `network`, in evaluation mode, without dead channels, for `resize`.
 
     A channel is dead if it is constant for every input, or if no layer on a path to the output reads it. Its readers
-    absorb a nonzero constant in their bias, or in the weights of one channel. A trial checks that outputs stay equal up
-    to rounding. Raises ValueError for a network that cannot be read, or that does not run with smaller layers.
+    absorb a nonzero constant in their bias, or in the weights of one channel. Dead channels stay where they fill a
+    layer's number of channels up to a multiple. A trial checks that outputs stay equal up to rounding. Raises
+    ValueError for a network that cannot be read, or that does not run with smaller layers.
     """
     inputs = noise_like(example)
     for through_views in (True, False):
-        state = _without_dead(network, find_channels(network, example, through_views=through_views))
+        state = _without_dead(network, find_channels(network, example, through_views=through_views), multiple)
         try:
             with torch.no_grad():
                 expected, outputs = call(network, inputs), call(resize(network, state), inputs)
@@ -52,8 +53,8 @@ def are_close(expected: torch.Tensor, actual: torch.Tensor) -> bool:
     return bool((expected - actual).abs().max() <= CLOSE * expected.abs().max().clamp_min(1.0))
 
 
-def _without_dead(network: torch.nn.Module, flow: ChannelFlow) -> Tensors:
-    kept, stand = kept_units(flow)
+def _without_dead(network: torch.nn.Module, flow: ChannelFlow, multiple: int) -> Tensors:
+    kept, stand = kept_units(flow, multiple)
     state: Tensors = {name: tensor.detach() for name, tensor in state_of(network).items()}
     for index, reader in enumerate(flow.readers):
         weight, bias = _folded(reader, kept[reader.reads.units], kept[reader.gives.units], stand.get(index))

@@ -13,10 +13,10 @@ from autosparse.core.graph.shrink import fuse, like_fused, resize, shrink
 from autosparse.models import build_model
 
 
-def smaller(network: Any, *shape: int) -> Any:
+def smaller(network: Any, *shape: int, multiple: int = 1) -> Any:
     """The network without its dead channels, checked to give the same."""
     network = network.eval()
-    shrunk = resize(network, shrink(network, torch.zeros(2, *shape)))
+    shrunk = resize(network, shrink(network, torch.zeros(2, *shape), multiple))
     images = torch.randn(5, *shape)
     with torch.no_grad():
         torch.testing.assert_close(network(images), shrunk(images), rtol=1e-5, atol=1e-6)
@@ -262,6 +262,13 @@ def test_networks_of_any_kind(name: str) -> None:
 
     sizes = [sum(weight.numel() for weight in one.parameters()) for one in (network, shrunk)]
     assert sizes[1] < 0.8 * sizes[0]
+
+    filled = smaller(network, *shape, multiple=4)
+    dense, counts, fewest = (
+        [len(module.weight) for module in one.modules() if isinstance(module, nn.Conv2d)]
+        for one in (network, filled, shrunk)
+    )
+    assert [min(a, -(-c // 4) * 4) for a, c in zip(dense, fewest, strict=True)] == counts
 
 
 def test_normalizations_go_into_the_layers_before_them() -> None:
