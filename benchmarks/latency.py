@@ -1,8 +1,8 @@
 """Latency in onnxruntime of networks without some of their channels: predicted by a table, measured, and the speed-up.
 
 `python benchmarks/latency.py [NETWORK BATCH THREADS]...`: magnitude pruning at initialization with one threshold for
-all channels, to 30 % and 10 % of the multiply-adds, also with numbers of channels that are multiples of 8 and 16. All
-networks of a table are timed in interleaved rounds of one process, dense against pruned in the same runtime.
+all channels, to 30 % and 10 % of the multiply-adds, with any numbers of channels, the default multiples, and multiples
+of 16. All networks of a table are timed in interleaved rounds of one process, dense against pruned in onnxruntime.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from autosparse.models import build_model
 from autosparse.steps.latency import table as tables
 
 SIZES = {"resnet20": 32, "torchvision:resnet18": 224, "torchvision:vgg16": 224}
-SHARES, MULTIPLES = (0.3, 0.1), (1, 8, 16)
+SHARES, MULTIPLES = (0.3, 0.1), (1, "auto", 16)
 SECONDS = 15.0
 
 
@@ -68,7 +68,7 @@ def rows(network: str, batch: int, threads: int) -> Iterator[dict[str, Any]]:
         }
 
 
-def slicings(model: torch.nn.Module, example: torch.Tensor) -> Iterator[tuple[float, int, Slicing]]:
+def slicings(model: torch.nn.Module, example: torch.Tensor) -> Iterator[tuple[float, int | str, Slicing]]:
     """Yield the share of multiply-adds, the multiple and the channels kept, by magnitude with one threshold for all."""
     layers = describe_layers(model, example)
     evidence = Evidence.dense(model, layers, lambda count: [], torch.Generator().manual_seed(0), lambda: example)

@@ -21,6 +21,7 @@ from autosparse.core.weights import Layer, Tensors, in_mode
 from autosparse.lazy_torch import torch
 
 Aggregate = Literal["sum", "mean", "norm"]
+_BLOCK, _STEPS = 16, 8  # channels of a block of a convolution; fewest numbers of channels that a group chooses from
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Channels:
     aggregate: Aggregate
     normalize: Literal["none", "layer", "group"]
     least: float
-    multiple: int
+    multiple: int | Literal["auto"]
     rescale: bool
 
     @property
@@ -115,7 +116,8 @@ class Channels:
             chosen = counts(keep)
             if (least := cost(shapes(chosen))) > limit:
                 few = "the fewest channels that every group keeps take"
-                raise ValueError(f"{few} {least} {cost.counted}, more than {limit}")
+                hint = "" if self.multiple == 1 else "; `multiple: 1` of the unit allows fewer"
+                raise ValueError(f"{few} {least} {cost.counted}, more than {limit}{hint}")
             return chosen
 
         return within
@@ -126,7 +128,8 @@ class Channels:
         for group in self.coupling.groups:
             alive = int((scores[group.name] > -math.inf).count_nonzero())
             width = min(part.index.shape[1] for part in group.slices)
-            step = self.multiple // math.gcd(self.multiple, width)
+            multiple = _fitting(group.channels) if self.multiple == "auto" else self.multiple
+            step = multiple // math.gcd(multiple, width)
             least = max(1, math.ceil(self.least * group.channels))
             count = max(counts[group.name], least)
             if count < alive:
@@ -179,6 +182,10 @@ class Channels:
         return {name: values.squeeze(1).nonzero().flatten().tolist() for name, values in chosen.items()}
 
 
+def _fitting(channels: int) -> int:
+    return min(_BLOCK, 1 << max(0, (channels // _STEPS).bit_length() - 1))
+
+
 @units.register(tensors_smaller=True)
 def channel(
     evidence: Evidence,
@@ -193,8 +200,10 @@ def channel(
     ] = "group",
     least: Annotated[float, Ge(0), Lt(1), "fraction of its channels that every group keeps at least"] = 0.0,
     multiple: Annotated[
-        int, Ge(1), "number of channels that a group keeps a multiple of, such as 8 for the vectors of a processor"
-    ] = 1,
+        Literal["auto"] | Annotated[int, Ge(1)],
+        "number of channels that a group keeps a multiple of; auto: the largest power of two up to 16, and up to an "
+        "eighth of its channels",
+    ] = "auto",
     rescale: Annotated[
         bool, "scale the initial weights to the smaller number of inputs, as an initializer of the smaller network does"
     ] = False,
@@ -210,7 +219,8 @@ def channel(
             `norm`, the root of the mean square.
         normalize: Scores divided by their mean over a `layer`'s weights, or over a `group`'s channels; or `none`.
         least: Fraction of its channels that every group keeps at least, in [0, 1).
-        multiple: Number of channels that a group keeps a multiple of.
+        multiple: Number of channels that a group keeps a multiple of. By default the largest power of two up to 16,
+            the block of channels that processors compute at once, and up to an eighth of the group's channels.
         rescale: Whether initial weights are scaled to the smaller number of inputs.
 
     Returns:

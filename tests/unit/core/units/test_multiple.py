@@ -1,0 +1,47 @@
+"""Numbers of channels that processors compute in blocks."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from autosparse import prune
+from autosparse.errors import AutosparseError
+
+
+def perceptron(*widths: int) -> nn.Module:
+    """Linear layers of these widths between 8 inputs and 4 outputs."""
+    sizes = [8, *widths, 4]
+    layers = [nn.Linear(one, other) for one, other in itertools.pairwise(sizes)]
+    return nn.Sequential(*(part for layer in layers for part in (layer, nn.ReLU())))
+
+
+def counts(multiple: int | str, macs: float = 0.37) -> list[int]:
+    """Channels that stay of 256, 72, 20 and 6."""
+    unit = {"name": "channel", "multiple": multiple}
+    method = {"criterion": "random", "allocation": "uniform"}
+    torch.manual_seed(0)
+    batches = [(torch.rand(16, 8), torch.arange(16) % 4)]
+    masks = prune(perceptron(256, 72, 20, 6), batches, macs=macs, method=method, unit=unit)
+    return [len(kept) for kept in masks.channels.values()]
+
+
+def test_by_default_wide_groups_keep_blocks() -> None:
+    """Multiples of 16, 8, 2 and 1: a power of two, at most an eighth of the channels."""
+    assert [0, 0, 0, 0] == [count % step for count, step in zip(counts("auto"), (16, 8, 2, 1), strict=True)]
+    assert counts("auto") != counts(1)
+
+
+def test_a_fixed_multiple_leaves_few_channels_whole() -> None:
+    """Groups with fewer channels than one block keep all of them."""
+    assert [0, 0, 0] == [count % 16 for count in counts(16)[:3]]
+    assert 6 == counts(16)[3]
+
+
+def test_a_limit_below_one_block_names_the_way_out() -> None:
+    """Only where any number of channels could fit."""
+    with pytest.raises(AutosparseError, match=r"more than .*; `multiple: 1` of the unit allows fewer"):
+        counts(16, macs=0.01)
