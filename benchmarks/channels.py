@@ -17,13 +17,16 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, median, stdev
+from statistics import fmean, median
 from typing import Any
 
-from records import Row, append, read
+from cells import spread
+from records import Row, append, read, select
 from runs import SPECS, THREADS, dataset, run
+
+from autosparse.report.significance import difference, holm
 
 SPEC = SPECS / "vgg_cifar_parquet.yaml"
 _ROUNDS_TIMED = 5
@@ -32,7 +35,8 @@ CELLS = [(share, seed) for seed in (0, 1, 2) for share in ("30%", "10%")]
 
 
 def _channels(criterion: str, allocation: str = "global", schedule: Any = "one_shot", **unit: Any) -> dict[str, Any]:
-    return {"criterion": criterion, "allocation": allocation, "schedule": schedule, "unit": {"name": "channel", **unit}}
+    channels = {"name": "channel", "multiple": 1, **unit}
+    return {"criterion": criterion, "allocation": allocation, "schedule": schedule, "unit": channels}
 
 
 _ROUNDS = {"name": "exponential", "rounds": 20}
@@ -53,12 +57,15 @@ METHODS: dict[str, Any] = {
     "search, free": _channels("snip", schedule={"name": "search", "steps": 391, "quotas": "free"}),
 }
 """Name in the table -> method of a spec; the search takes half of a training (391 steps are half of one)"""
+CONTROLS, IMAGES = ("width", "random"), 10_000
+PEER = "Torch-Pruning"
+"""The networks of `depgraph.py`, without a method."""
 
 
 def run_cells(network: str, data: str, *methods: str) -> None:
     """Run the missing cells, one at a time; several processes may share the file."""
     for share, seed in CELLS:
-        for name in methods or ("dense", *METHODS):
+        for name in methods or ("dense", *METHODS, PEER):
             at = "100%" if name == "dense" else share
             if any((network, name, at, seed) == _cell_of(row) for row in read("channels")):
                 continue
@@ -78,48 +85,87 @@ def _cell_of(row: Row) -> tuple[str, str, str, int]:
 
 
 def _cell(network: str, data: str, name: str, share: str, seed: int) -> dict[str, Any]:
-    method, compare = ("erk", "[dense]") if name == "dense" else (json.dumps(METHODS[name]), "[]")
+    is_whole = name in ("dense", PEER)  # trained as it is
+    peer = {
+        "name": f"{Path(__file__).parent / 'depgraph.py'}:pruned",
+        "network": network,
+        "share": int(share[:-1]) / 100,
+    }
+    method, compare = ("erk", "[dense]") if is_whole else (json.dumps(METHODS[name]), "[]")
     values = [
-        *(f"model={network}", dataset(data), f"budget={{macs: {share}}}", f"seeds={seed}", "controls=[]", "emit=[]"),
+        f"model={json.dumps(peer) if name == PEER else network}",
+        *(dataset(data), f"budget={{macs: {share}}}", f"seeds={seed}", "controls=[]", "emit=[]"),
         f"target.threads={THREADS}",
         *(f"method={method}", f"compare={compare}"),
     ]
     with tempfile.TemporaryDirectory() as folder:
         report = run(SPEC, Path(folder) / "run", values)
-    result = next(one for one in report["results"] if (one["method"] == "dense") == (name == "dense"))
+    result = next(one for one in report["results"] if (one["method"] == "dense") == is_whole)
     kept = ("test_accuracy", "validation_accuracy", "macs", "kept", "total")
     return {part: result[part] for part in kept} | {"precision": "float32", "spec": report["spec"]}
 
 
 def print_tables(*networks: str) -> None:
-    """Print methods by shares for every network, best first by validation accuracy at 30 %."""
+    """Print methods by shares for every network, best first by validation accuracy at 30 %, and the tested gains."""
     rows = read("channels")
     for network in networks or dict.fromkeys(row["network"] for row in rows):
-        of_network = [row for row in rows if row["network"] == network]
+        of_network = select(rows, network=network)
         print(f"\n{network}\n{'method':<20}{'30% macs':>28}{'10% macs':>28}")
-        names = [*dict.fromkeys(row["method"] for row in of_network)]
-        for name in sorted(names, key=lambda name: -_rank(_of(of_network, name))):
+        for name in ranked(of_network):
             cells = [
-                _shown([row for row in _of(of_network, name) if row["share"] in (share, "100%")])
+                _shown([row for row in select(of_network, method=name) if row["share"] in (share, "100%")])
                 for share in ("30%", "10%")
             ]
             print(f"{name:<20}{cells[0]:>28}{cells[1]:>28}")
+        for gain in gains(of_network):
+            p = "no test" if gain.p is None else f"p {gain.p:.2g}"
+            print(f"{gain.method} at {gain.share}: {gain.mean:+.2f} points over {gain.control}, {p}")
 
 
-def _of(rows: Iterable[Row], name: str) -> list[Row]:
-    return [row for row in rows if row["method"] == name]
+@dataclass(frozen=True)
+class Gain:
+    """Gain of a method over the better control, `width` or `random`, paired by seed; p by Holm's correction."""
+
+    method: str
+    share: str
+    control: str
+    mean: float
+    p: float | None
+    """None below three seeds"""
 
 
-def _rank(rows: list[Row]) -> float:
-    return fmean(row["validation_accuracy"] for row in rows if row["share"] in ("30%", "100%"))
+def ranked(rows: list[Row], share: str = "30%") -> list[str]:
+    """Return the methods of one network, best first by validation accuracy at a share."""
+
+    def rank(name: str) -> float:
+        chosen = [r["validation_accuracy"] for r in select(rows, method=name) if r["share"] in (share, "100%")]
+        return -fmean(chosen) if chosen else 0.0
+
+    return sorted(dict.fromkeys(row["method"] for row in rows), key=rank)
+
+
+def gains(rows: list[Row]) -> list[Gain]:
+    """Return the gains of every method of one network over the control that is better on validation."""
+    tests: list[tuple[str, str, str, float, float | None]] = []
+    for share in ("30%", "10%"):
+        here = select(rows, share=share)
+        seeds = {
+            name: {row["seed"]: row["test_accuracy"] for row in select(here, method=name)}
+            for name in ranked(here, share)
+        }
+        control = next(name for name in seeds if name in CONTROLS)
+        for name, its in seeds.items():
+            if name not in CONTROLS and (test := difference(its, seeds[control], IMAGES)) is not None:
+                tests.append((name, share, control, test.mean, test.p if test.seeds > 2 else None))
+    adjusted = iter(holm([p for *_, p in tests if p is not None]))
+    return [Gain(*test, None if p is None else next(adjusted)) for *test, p in tests]
 
 
 def _shown(rows: list[Row]) -> str:
     if not rows:
         return "-"
-    test = [row["test_accuracy"] for row in rows]
-    spread = f" ± {stdev(test):.2f}" if len(test) > 1 else ""
-    return f"{fmean(test):.2f}{spread} ({len(test)}) [{fmean(row['validation_accuracy'] for row in rows):.2f}]"
+    validation = fmean(row["validation_accuracy"] for row in rows)
+    return f"{spread([row['test_accuracy'] for row in rows], '.2f', '.2f')} [{validation:.2f}]"
 
 
 def measure_training(*networks: str) -> None:
@@ -138,7 +184,7 @@ def measure_training(*networks: str) -> None:
     pixels = torch.randint(0, 256, (1024, 32, 32, 3), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (1024,), generator=generator)
     images, example = Images(pixels, labels, torch.full((3,), 0.5), torch.full((3,), 0.25)), torch.zeros(1, 3, 32, 32)
-    recipe = Recipe(epochs=1, batch=128, precision="bfloat16")
+    recipe = Recipe(epochs=1, batch=128, precision="float32")
 
     def seconds(network: torch.nn.Module) -> float:
         begin = time.perf_counter()
