@@ -74,10 +74,21 @@ def fit_plan(
         chosen = Adjustment("tuning.trials", asked.tuning.trials, spec.tuning.trials, limit)
         notes = (*fitted.notes, *trials_too_long(fitted, asked))
         fitted = replace(fitted, adjustments=(chosen, *fitted.adjustments), notes=notes)
+    fitted = replace(fitted, notes=(*fitted.notes, *_slow_precision(fitted, machine)))
     fitted, heavy = _within_memory(fitted)
     problem = _too_large(fitted, heavy, with_settings(spec, settings), attempt) if heavy else fitted.problem
     problem = problem or _too_many(fitted, machine.cores)
     return with_slowdown(replace(fitted, problem=problem), calibration)
+
+
+def _slow_precision(fitted: Fitted, machine: Machine) -> list[str]:
+    spec = fitted.plan.spec
+    recipes = (spec.training, spec.irp.training)
+    if spec.target.elsewhere or spec.target.device != "cpu" or machine.bfloat16("cpu") or not fitted.estimates:
+        return []
+    if not any(recipe is not None and recipe.precision == "bfloat16" for recipe in recipes):
+        return []
+    return ["this processor has no fast bfloat16 instructions: `training.precision: float32` takes less time"]
 
 
 def with_slowdown(fitted: Fitted, calibration: Calibration) -> Fitted:

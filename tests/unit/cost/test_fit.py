@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -287,3 +288,17 @@ def test_a_plan_measures_the_machine_once(store: Store) -> None:
         fit_plan(spec, MACHINE, "digits", store, index, notes.append, calibration=known_rates())
 
     assert ["measuring this machine, once for a network and a batch size; at most 10 s each"] == notes
+
+
+def test_a_slow_precision_is_a_warning(store: Store, tmp_path: Path) -> None:
+    """Only where it is set, and the processor computes float32 faster."""
+    path, slow = open_spec(tmp_path), "`training.precision: float32` takes less time"
+    plain, bfloat16 = replace(MACHINE, cpu_bfloat16=False), "training.precision=bfloat16"
+    cases = [(plain, (bfloat16,)), (plain, ()), (replace(MACHINE, cpu_bfloat16=True), (bfloat16,))]
+
+    warned = [
+        any(note.endswith(slow) for note in fitted(store, *values, spec=path, machine=machine).notes)
+        for machine, values in cases
+    ]
+
+    assert [True, False, False] == warned

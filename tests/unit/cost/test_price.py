@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from autosparse.backends import Limit, Placement, environment
+from autosparse.backends import Limit, Machine, Placement, environment
 from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted, plan_json, remember_use, shared
 from autosparse.cost.price import Price, price
@@ -39,11 +39,16 @@ def priced(plan: Plan, store: Store, calibration: Calibration = KNOWN) -> Price:
 
 
 def fitted(
-    store: Store, *overrides: str, spec: Path = DIGITS, refit: bool = False, calibration: Calibration = KNOWN
+    store: Store,
+    *overrides: str,
+    spec: Path = DIGITS,
+    refit: bool = False,
+    calibration: Calibration = KNOWN,
+    machine: Machine = MACHINE,
 ) -> Fitted:
     """A spec fitted to its target."""
     loaded, index = load_spec(spec, overrides=overrides), open_index(store)
-    return fit_plan(loaded.spec, MACHINE, "digits", store, index, refit=refit, calibration=calibration)
+    return fit_plan(loaded.spec, machine, "digits", store, index, refit=refit, calibration=calibration)
 
 
 def test_work_is_counted_before_anything_runs() -> None:
