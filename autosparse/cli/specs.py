@@ -126,8 +126,9 @@ def render(
 def _lines(value: Any, origins: Mapping[str, str], path: str = "", depth: int = 0) -> Iterator[str]:
     for key, inner in value.items():
         dotted = f"{path}.{key}" if path else key
-        if isinstance(inner, dict):
+        if isinstance(inner, dict) and inner:
             yield f"{'  ' * depth}{key}:"
             yield from _lines(inner, origins, dotted, depth + 1)
         else:
-            yield f"{'  ' * depth}{key}: {json.dumps(inner, ensure_ascii=False)}  # {origins[dotted]}"
+            origin = f"  # {origins[dotted]}" if dotted in origins else ""
+            yield f"{'  ' * depth}{key}: {json.dumps(inner, ensure_ascii=False)}{origin}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
-from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from autosparse.core.presets import CONTROLS, PRESETS, SMALLER
@@ -289,6 +289,17 @@ class Method(Section):
         if "unit" in replaced:
             replaced["unit"] = {**self.unit.model_dump(), **replaced["unit"]}
         return Method.model_validate({**self.model_dump(), **replaced, "name": f"{self.name}.{name}"})
+
+
+_UNIT: TypeAdapter[Any] = TypeAdapter(UnitChoice)
+
+
+def is_of_channels(unit: Any) -> bool:
+    """Return whether a unit as a spec writes it is a valid one of whole channels."""
+    try:
+        return bool(_UNIT.validate_python(unit).entry.facts.get("tensors_smaller"))
+    except ValueError:
+        return False
 
 
 def _method_name(value: str) -> str:

@@ -37,7 +37,7 @@ from autosparse.spec.learning import (
     check_selections,
     check_split,
 )
-from autosparse.spec.method import DENSE, Method
+from autosparse.spec.method import DENSE, Method, is_of_channels
 from autosparse.spec.sanity import Sanity, check_checked, check_checked_budget, check_checked_seeds, if_true
 from autosparse.spec.section import Different, Rule, Section, go_on
 from autosparse.spec.target import Target
@@ -67,11 +67,17 @@ Budgets = Annotated[
 ]
 
 
+_OF_CHANNELS = ("magnitude", "snip", "synflow")
+"""The methods that are compared by default with one of whole channels, in its unit."""
+
 Compared = Annotated[
     Annotated[Literal["dense"], Tag("dense")] | Annotated[Method, Tag("method")],
     Discriminator(lambda value: "dense" if isinstance(value, str) and value == DENSE else "method"),
     WrapValidator(go_on),
 ]
+
+
+_COMPARE = "baselines for `method`; `dense` is the unpruned network; with `unit: channel`, by default of whole channels"
 
 
 class Spec(Section):
@@ -106,7 +112,7 @@ class Spec(Section):
     training: Annotated[Training, about("training recipe of every network in the comparison")] = Field(
         default_factory=lambda: Training()
     )
-    compare: Annotated[tuple[Compared, ...], about("baselines for `method`; `dense` is the unpruned network")] = Field(
+    compare: Annotated[tuple[Compared, ...], about(_COMPARE)] = Field(
         ("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True
     )
     controls: Annotated[
@@ -146,6 +152,15 @@ class Spec(Section):
         Mapping[str, Annotated[tuple[Any, ...], MinLen(1)]],
         about("parameter sweep of `autosparse study`: path of an option -> its values, one option at a time"),
     ] = Field(default_factory=dict)
+
+    @classmethod
+    def expanded(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping) or "compare" in value or not isinstance(value.get("method"), Mapping):
+            return value
+        unit = value["method"].get("unit")
+        if not is_of_channels(unit):
+            return value
+        return {**value, "compare": (*({"preset": name, "unit": unit} for name in _OF_CHANNELS), DENSE)}
 
     def rules(self) -> tuple[Rule, ...]:
         sanity = (self._checked, self._checked_budget, self._checked_seeds) if self._has_sanity else ()

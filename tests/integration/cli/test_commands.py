@@ -344,14 +344,16 @@ def test_json_is_one_document_on_stdout(here: Workspace, capsys: pytest.CaptureF
 
 
 def test_a_rendered_spec_compiles_to_the_same_keys(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
-    """The output of `render --json` is a valid spec with the same steps."""
+    """The output of `render`, as text and as JSON, is a valid spec with the same steps."""
     rendered = call(capsys, "render small.yaml --json").json["resolved"]
     (here.folder / "again.yaml").write_text(json.dumps(rendered))
+    (here.folder / "text.yaml").write_text(call(capsys, "render small.yaml").out)
     keys = [
-        [step["key"] for step in call(capsys, f"plan {f} --json").json["steps"]] for f in ("small.yaml", "again.yaml")
+        [step["key"] for step in call(capsys, f"plan {f} --json").json["steps"]]
+        for f in ("small.yaml", "again.yaml", "text.yaml")
     ]
 
-    assert keys[0] == keys[1]
+    assert keys[0] == keys[1] == keys[2]
 
 
 def test_names_are_printed_as_they_are(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,36 @@ def test_controls_of_a_smaller_network() -> None:
     assert not {"snip.width", "snip.random"} & {cell.method for cell in plan("method=snip").cells}
 
 
+def test_by_default_methods_of_whole_channels_are_compared() -> None:
+    """In the unit of the method, so that a latency budget holds for all; a list of baselines is kept as it is."""
+    Path("spec.yaml").write_text(BASE.replace("compare: [dense]\n", ""), encoding="utf-8")
+    spec = load_spec(Path("spec.yaml"), overrides=["method.unit={name: channel, least: 0.1}"]).spec
+    options = {tuple(method.unit.options().items()) for method in spec.methods}
+    weights = load_spec(Path("spec.yaml"), overrides=["method=snip"]).spec
+
+    assert {f"{name}+channel.least-0.1" for name in ("magnitude", "snip", "synflow")} == {
+        method.name for method in spec.methods
+    }
+    assert 1 == len(options)
+    assert "random" in [method.name for method in weights.compared]
+
+
+def test_a_latency_budget_needs_no_other_baselines() -> None:
+    """The default ones buy time as well."""
+    Path("spec.yaml").write_text(BASE.replace("compare: [dense]\n", ""), encoding="utf-8")
+
+    assert "2x latency" == str(load_spec(Path("spec.yaml"), overrides=["budget={latency: 2x}"]).spec.budget[0])
+
+
+def test_a_wrong_unit_is_one_mistake() -> None:
+    """Baselines of the same unit do not repeat it."""
+    Path("spec.yaml").write_text(BASE.replace("compare: [dense]\n", ""), encoding="utf-8")
+    with pytest.raises(SpecError) as caught:
+        load_spec(Path("spec.yaml"), overrides=["method.unit={name: channel, least: 2}"])
+
+    assert 1 == len(caught.value.errors)
+
+
 def test_the_width_keeps_other_options_of_the_unit() -> None:
     """It keeps the same share of every group at random, with the initialization of that width."""
     planned = plan("method={criterion: snip, unit: {name: channel, multiple: 4}}")
