@@ -112,8 +112,14 @@ def _leaves_few(plan: Plan, step: Step, total: int) -> bool:
 
 
 def _share_of(plan: Plan, step: Step, macs: int) -> float:
-    # The share of the dense network's multiply-adds in the network of a step, which lacks whole channels.
-    mask = plan.steps.get(step.inputs.get("mask", ""))
+    # The share of the dense network's multiply-adds in the network of a step, which lacks whole channels; the largest
+    # of the networks that a step may choose from.
+    masks = [name for role, name in step.inputs.items() if role.partition(".")[0] == "mask"]
+    return max((_share_under(plan, name, macs) for name in masks), default=1.0)
+
+
+def _share_under(plan: Plan, name: str, macs: int) -> float:
+    mask = plan.steps.get(name)
     while mask is not None and "method" not in mask.options:  # a shuffled mask
         mask = plan.steps.get(mask.inputs.get("mask", ""))
     if mask is None or not makes_smaller(mask.options["method"]):

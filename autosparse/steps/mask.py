@@ -112,6 +112,11 @@ def read_masks(artifact: Artifact) -> MaskResult:
     return (ChannelMaskResult if "slices.safetensors" in artifact.files else MaskResult).read(artifact)
 
 
+def slices_of(result: MaskResult | None) -> Slicing | None:
+    """Return the smaller network that masks of whole channels leave; None for other masks."""
+    return result.slices if isinstance(result, ChannelMaskResult) else None
+
+
 def write_masks(context: Context, evidence: Evidence, made: Made) -> None:
     """Write masks, with their anatomy, and the smaller network of whole channels."""
     anatomy = dissect(evidence.masked(made.masks))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from autosparse.core.graph.slicing import Slicing
 from autosparse.core.sanity import best_of, invert, left_out, overlap, permute_labels, permute_pixels
 from autosparse.core.training.loop import Recipe, accuracy, of_a_step
 from autosparse.core.training.loop import train as train_network
@@ -23,8 +24,8 @@ from autosparse.steps.context import (
     on_device,
 )
 from autosparse.steps.init import START, InitResult
-from autosparse.steps.mask import make_masks, mask_cost, read_masks, shuffled, takes_training
-from autosparse.steps.train import EvaluateResult, evaluate_cost
+from autosparse.steps.mask import make_masks, mask_cost, read_masks, shuffled, slices_of, takes_training
+from autosparse.steps.train import EvaluateResult, evaluate_cost, without_channels
 from autosparse.steps.workload import LINE, Facts, Workload, sum_counted, sum_units, training_workload
 
 
@@ -59,9 +60,9 @@ def sanity_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     check, recipe = options["check"], options["training"]
     parts = [training_workload(options, facts), evaluate_cost(recipe, facts)]
     if check not in ("shuffle", "reinitialize"):
-        steps = {"training": of_a_step(recipe)}
+        steps, whole = {"training": of_a_step(recipe)}, replace(facts, share=1.0)
         masks = [
-            mask_cost({"method": method, **(steps if takes_training(method, facts.warm_up) else {})}, facts)
+            mask_cost({"method": method, **(steps if takes_training(method, facts.warm_up) else {})}, whole)
             for method in options["candidates"].values()
             if not left_out(check, method)
         ]
@@ -84,7 +85,7 @@ def sanity_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 
 @operations.register(
     result=SanityResult,
-    version=2,
+    version=3,
     cost=sanity_cost,
     spec_paths={
         "check": "sanity.checks",
@@ -114,11 +115,12 @@ def sanity(
     method = candidates[chosen]
     weights, shared = prunable_weights(build_network(context)), None
     result = read_masks(context.roles("mask")[chosen])
-    masks = on_device(context, masks_of(weights, result))
+    masks, slices = on_device(context, masks_of(weights, result)), slices_of(result)
     reason = left_out(check, method)
     if not reason and check == "shuffle":
         evidence = gather_evidence(context, seed=seed)
-        masks = on_device(context, shuffled(context, evidence, result, generator("sanity", check, seed)).masks)
+        made = shuffled(context, evidence, result, generator("sanity", check, seed))
+        masks, slices = on_device(context, made.masks), made.slicing
     if not reason and check not in ("shuffle", "reinitialize"):
         altered: dict[str, Any] = {"drive": invert, "lowest": True} if check == "invert" else {}
         if check in _CORRUPTED:
@@ -131,8 +133,8 @@ def sanity(
         except StepError as error:
             reason = f"there are no such masks: {error.message}"
         else:
-            masks, shared = made.masks, overlap(masks, made.masks)
-    accuracies = reason or _train(context, masks, check, training, seed)
+            shared, masks, slices = overlap(masks, made.masks), made.masks, made.slicing
+    accuracies = reason or _train(context, masks, slices, check, training, seed)
     if isinstance(accuracies, str):
         SanityResult(chosen, reached, shared, accuracies).write(context.output)
     else:
@@ -149,7 +151,7 @@ def _choose(context: Context, candidates: Mapping[str, Any]) -> tuple[str, dict[
 
 
 def _train(
-    context: Context, masks: Tensors, check: str, training: Mapping[str, Any], seed: int
+    context: Context, masks: Tensors, slices: Slicing | None, check: str, training: Mapping[str, Any], seed: int
 ) -> dict[str, float] | str:
     # The accuracies of the network, or the reason for their absence.
     model = load_network(context)
@@ -162,7 +164,8 @@ def _train(
         if all(bool((weight == before[name]).all()) for name, weight in prunable_weights(model).items()):
             return "the network begins with the same weights at every seed"
     recipe, images = Recipe(**training), images_of(context, "train")
-    train_network(model, images, recipe, generator("train", seed), masks=masks, observe=context.observe)
+    model, held = without_channels(model, masks, slices)
+    train_network(model, images, recipe, generator("train", seed), masks=held, observe=context.observe)
     if not_finite(state_of(model)):
         return "training under its masks diverged"
     batch = context.placement.evaluation_batch

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.allocation import macs
 from autosparse.core.graph.connectivity import Finding
-from autosparse.core.graph.slicing import sliced
+from autosparse.core.graph.slicing import Slicing, sliced
 from autosparse.core.training.loop import Recipe, accuracy
 from autosparse.core.training.loop import train as train_network
-from autosparse.core.weights import describe_layers, prunable_weights, state_of, total_of
+from autosparse.core.weights import Tensors, describe_layers, prunable_weights, state_of, total_of
 from autosparse.lazy_torch import torch
 from autosparse.steps._base import Context, Count, Percent, Positive, Real, StateResult, StepResult, operations
 from autosparse.steps.context import (
@@ -25,7 +25,7 @@ from autosparse.steps.context import (
     on_device,
     restore,
 )
-from autosparse.steps.mask import ChannelMaskResult, read_masks
+from autosparse.steps.mask import read_masks, slices_of
 from autosparse.steps.workload import LINE, Facts, Workload, training_workload
 
 
@@ -99,10 +99,8 @@ def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
     images, weights = images_of(context, "train"), prunable_weights(model)
     result = read_masks(context.inputs["mask"]) if "mask" in context.inputs else None
     masks = None if result is None else on_device(context, masks_of(weights, result))
-    network, slicing = model, result.slices if isinstance(result, ChannelMaskResult) else None
-    if slicing is not None:
-        _zero_removed(model, masks or {})
-        network, masks = slicing.start(model), None
+    slicing = slices_of(result)
+    network, masks = without_channels(model, masks, slicing)
     losses = train_network(
         network,
         images,
@@ -117,11 +115,19 @@ def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
     TrainResult(losses).write(context.output, state=state)
 
 
-def _zero_removed(model: torch.nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
-    # The trained state has the shapes of the whole network, whose removed weights are zero.
+def without_channels(
+    model: torch.nn.Module, masks: Tensors | None, slicing: Slicing | None
+) -> tuple[torch.nn.Module, Tensors | None]:
+    """Return the network to train and the masks to hold: a smaller network without masks where channels are removed.
+
+    The weights that `model` loses become zero: it has the shapes of the trained state.
+    """
+    if slicing is None:
+        return model, masks
     with torch.no_grad():
         for name, weight in prunable_weights(model).items():
-            weight.masked_fill_(~masks[name], 0)
+            weight.masked_fill_(~(masks or {})[name], 0)
+    return slicing.start(model), None
 
 
 def evaluate_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
@@ -154,7 +160,8 @@ def evaluate(context: Context, *, precision: str) -> None:
     layers = describe_layers(model, torch.zeros((1, *splits["test"].input_shape), device=context.device))
     batch = context.placement.evaluation_batch
     mask = read_masks(context.inputs["mask"]) if "mask" in context.inputs else None
-    network = sliced(model, mask.slices) if isinstance(mask, ChannelMaskResult) else model
+    slicing = slices_of(mask)
+    network = model if slicing is None else sliced(model, slicing)
     reached = {name: accuracy(network, images, precision, batch=batch) for name, images in splits.items()}
     dense = {layer.name: layer.size for layer in layers}
     kept, known = (dense, {"effective": dense}) if mask is None else (mask.kept, mask.by_layer)

@@ -95,6 +95,15 @@ def test_training_the_smaller_network_is_priced() -> None:
     assert smaller.units["train"] == pytest.approx(0.25 * dense.units["train"], rel=1e-3)
 
 
+def test_checks_of_smaller_networks_are_priced() -> None:
+    """A sanity check trains the smaller network too."""
+    checked = plan("sanity={methods: [snip+channel], checks: [reinitialize]}")
+    (check,) = [work for name, work in count_work(checked).items() if name.startswith("sanity/")]
+    training = count_work(checked)["train/snip+channel/25-percent-macs/seed0"]
+
+    assert check.load.units["train"] == pytest.approx(training.load.units["train"])
+
+
 def test_single_weights_keep_their_keys() -> None:
     """The default unit is part of no key."""
     assert "unit" not in plan("method=snip").steps["mask/snip/25-percent-macs/seed0"].options["method"]
