@@ -13,7 +13,7 @@ from autosparse.registry import Registry
 
 
 class Unit(Protocol):
-    """The parts of a network that leave it as wholes.
+    """The parts of a network that leave it as wholes; by default all units of a layer compete.
 
     `layers` has them as layers of single weights: allocations and selections count in them. Scores and masks of units
     are tensors by the names of these layers.
@@ -34,15 +34,15 @@ class Unit(Protocol):
 
     def relative(self, scores: Tensors) -> Tensors:
         """Return scores that one threshold in each layer cuts: units that compete in blocks, relative to theirs."""
-        ...
+        return scores
 
     def filled(self, select: Callable[..., Tensors]) -> Callable[..., Tensors]:
         """Return a selection within the pattern of the units."""
-        ...
+        return select
 
     def amount(self, limit: int, cost: Cost) -> int:
         """Return the part of a limit of a cost that the units keep."""
-        ...
+        return limit
 
     def limited(self, allocate: Allocation, cost: Cost) -> Allocation:
         """Return an allocation of units whose limit is a cost of the network that they leave."""

@@ -25,7 +25,7 @@ _BLOCK, _STEPS = 16, 8  # channels of a block of a convolution; fewest numbers o
 
 
 @dataclass(frozen=True)
-class Channels:
+class Channels(Unit):
     """The coupled channels of a network: a layer of the method for each group, a weight of it for each channel."""
 
     evidence: Evidence
@@ -88,18 +88,6 @@ class Channels:
                 if part.tensor == name:
                     parts.setdefault(part.dim, []).append((group.name, part.index))
         return parts
-
-    def relative(self, scores: Tensors) -> Tensors:
-        """Return the scores: all units of a layer compete."""
-        return scores
-
-    def filled(self, select: Callable[..., Tensors]) -> Callable[..., Tensors]:
-        """Return the selection."""
-        return select
-
-    def amount(self, limit: int, cost: Cost) -> int:
-        """Return the limit."""
-        return limit
 
     def limited(self, allocate: Allocation, cost: Cost) -> Allocation:
         """Return an allocation of channels: the most whose cost is within a limit."""

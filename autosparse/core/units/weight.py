@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from autosparse.core.allocation import Allocation, by_macs
@@ -14,10 +14,15 @@ from autosparse.core.weights import Layer, Tensors
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(Unit):
     """Every weight for itself."""
 
-    layers: Sequence[Layer]
+    evidence: Evidence
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """The layers of the network."""
+        return self.evidence.layers
 
     def gather(self, scores: Tensors) -> Tensors:
         """Return the scores."""
@@ -26,18 +31,6 @@ class Weights:
     def spread(self, chosen: Tensors) -> Tensors:
         """Return the masks."""
         return chosen
-
-    def relative(self, scores: Tensors) -> Tensors:
-        """Return the scores: all units of a layer compete."""
-        return scores
-
-    def filled(self, select: Callable[..., Tensors]) -> Callable[..., Tensors]:
-        """Return the selection."""
-        return select
-
-    def amount(self, limit: int, cost: Cost) -> int:
-        """Return the limit."""
-        return limit
 
     def limited(self, allocate: Allocation, cost: Cost) -> Allocation:
         """Return the allocation, limited in multiply-adds where asked."""
@@ -63,4 +56,4 @@ def weight(evidence: Evidence) -> Unit:
     Returns:
         The unit.
     """
-    return Weights(evidence.layers)
+    return Weights(evidence)
