@@ -40,6 +40,7 @@ from autosparse.backends.machine import (
     release_memory,
     resident_memory,
     this_machine,
+    version_of,
 )  # fmt: skip
 
 __all__ = [
@@ -48,4 +49,5 @@ __all__ = [
     "available_memory", "backends", "environment", "fitting_threads", "free_processes", "idle_cores", "is_busy",
     "local", "memory_of", "missing_extras", "most_processes", "private_memory", "ray", "release_memory",
     "resident_memory", "runnable_others", "system_load", "this_machine", "this_process", "usable_cores",
+    "version_of",
 ]  # fmt: skip

@@ -50,6 +50,7 @@ class Machine:
     """Machine as the plan sees it."""
 
     processor: str
+    """name, and in brackets the instruction sets that matter for networks"""
     cores: int
     cpu_bfloat16: bool
     devices: tuple[str, ...]
@@ -85,7 +86,7 @@ def this_machine() -> Machine:
     capability, cuda_memory = _cuda() if _torch_has_cuda() else (None, ())
     is_apple = platform.system() == "Darwin" and platform.machine() == "arm64"
     return Machine(
-        processor=facts.get("model name", "").strip() or platform.processor() or platform.machine(),
+        processor=described(facts.get("model name", "").strip(), flags),
         cores=(cores := usable_cores()).value,
         cpu_bfloat16=gains_by_bfloat16(flags, facts.get("vendor_id", "")),
         devices=("cuda", "cpu") if capability else ("mps", "cpu") if is_apple else ("cpu",),
@@ -93,6 +94,24 @@ def this_machine() -> Machine:
         cuda_memory=cuda_memory,
         most_threads=default_threads(cores).value,
     )
+
+
+_INSTRUCTIONS = {
+    "AVX2": {"avx2"},
+    "AVX-512": {"avx512f"},
+    "VNNI": {"avx512_vnni", "avx_vnni"},
+    "bfloat16": {"avx512_bf16", "amx_bf16", "bf16"},
+    "AMX": {"amx_tile"},
+    "int8 products": {"asimddp"},
+    "SVE": {"sve"},
+}
+"""Name -> the flags of Linux that say a processor has the instructions, which decide how fast networks run."""
+
+
+def described(name: str, flags: set[str]) -> str:
+    """Return the name of a processor with its instruction sets: virtual machines call different ones `AMD EPYC`."""
+    sets = " ".join(sets for sets, any_of in _INSTRUCTIONS.items() if flags & any_of)
+    return f"{name or platform.processor() or platform.machine()}{f' ({sets})' if sets else ''}"
 
 
 def gains_by_bfloat16(flags: set[str], vendor: str) -> bool:
@@ -105,9 +124,9 @@ def gains_by_bfloat16(flags: set[str], vendor: str) -> bool:
 def environment(placement: Placement) -> dict[str, str | int]:
     """Return facts that may affect results, times and memory in addition to the inputs; not part of the cache key."""
     return {
-        "autosparse": _version("autosparse"),
+        "autosparse": version_of("autosparse"),
         "python": platform.python_version(),
-        **{name: _version(name) for name in ("torch", "torchvision", "numpy", "scipy", "optuna")},
+        **{name: version_of(name) for name in ("torch", "torchvision", "numpy", "scipy", "optuna")},
         "processor": this_machine().processor,
         "device": placement.device,
         "threads": placement.threads,
@@ -123,13 +142,14 @@ def missing_extras() -> dict[str, str]:
     for requirement in metadata.requires("autosparse") or []:
         extra = re.search(r"extra\s*==\s*['\"](.+?)['\"]", requirement)
         name = re.match(r"[A-Za-z0-9._-]+", requirement)
-        if extra and name and extra[1] != "test" and _version(name[0]) == _ABSENT:
+        if extra and name and extra[1] != "test" and version_of(name[0]) == _ABSENT:
             missing[extra[1]] = f"pip install 'autosparse[{extra[1]}]'"
     return missing
 
 
 @cache
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """Return the version of an installed package, or `absent`."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

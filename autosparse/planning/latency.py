@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from autosparse.backends import this_machine
+from autosparse.backends import this_machine, version_of
 from autosparse.errors import UsageError
 from autosparse.planning.builder import Builder, blame
 from autosparse.planning.model import PlannedBudget
@@ -35,7 +35,7 @@ def add_tables(
 
 
 def _conditions(spec: Spec, asked: Mapping[str, Any]) -> dict[str, Any]:
-    # The processor is keyed: a table of another one predicts nothing here.
+    # The processor and the version are keyed: a table of others predicts nothing here.
     machine = this_machine()
     options = {**CONDITIONS, **asked}
     if options["threads"] is None:
@@ -45,4 +45,5 @@ def _conditions(spec: Spec, asked: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(
             f"{options['threads']} threads exceed the {machine.cores} cores of this machine", "a latency is of one call"
         )
-    return {**options, "processor": machine.processor}
+    version = version_of(options["runtime"])
+    return {**options, "runtime_version": version, "processor": machine.processor}

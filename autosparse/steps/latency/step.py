@@ -66,7 +66,7 @@ def latency_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     cost=latency_cost,
     spec_paths={
         "model": "model", "shape": "dataset", "classes": "dataset", "batch": "budget", "threads": "budget",
-        "runtime": "budget", "processor": "",
+        "runtime": "budget", "runtime_version": "", "processor": "",
     },
 )  # fmt: skip
 def latency(
@@ -78,9 +78,13 @@ def latency(
     batch: int,
     threads: int,
     runtime: str,
+    runtime_version: str,
     processor: str,
 ) -> None:
-    """Measure the dense network and narrower copies of it in `runtime`; `processor` identifies the machine."""
+    """Measure the dense network and narrower copies of it in `runtime`.
+
+    `runtime_version` and `processor` identify what is measured.
+    """
     channels, height, width = shape
     with seeded(0):
         network = build_model(*find_model(context, model), (channels, height, width), classes).cpu().eval()

@@ -483,7 +483,7 @@ def test_what_kernels_need_is_asked_for_before_anything_runs(
     here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit 5 and the command that installs it; a plan warns."""
-    monkeypatch.setattr(machine, "_version", lambda package: "not installed" if package == "numba" else "1.0")
+    monkeypatch.setattr(machine, "version_of", lambda package: "not installed" if package == "numba" else "1.0")
     asked = "small.yaml --set training.kernels=sparse --set target.device=cpu"
     planned, ended = call(capsys, f"plan {asked}"), call(capsys, f"run {asked}")
     printed = (

@@ -202,7 +202,7 @@ def test_what_a_format_needs_is_asked_for_before_anything_runs(
 ) -> None:
     """Exit 5 and the command that installs it; a plan warns."""
     absent = {"onnxruntime": "not installed"}
-    monkeypatch.setattr(machine, "_version", lambda package: absent.get(package, "1.0"))
+    monkeypatch.setattr(machine, "version_of", lambda package: absent.get(package, "1.0"))
     asked = "small.yaml --set emit=[onnx]"
     planned, ended = call(capsys, f"plan {asked}"), call(capsys, f"run {asked}")
     printed = "format `onnx` needs extra `onnx`, which is not installed\nhint: run `pip install 'autosparse[onnx]'`"

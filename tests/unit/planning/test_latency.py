@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from autosparse.backends import Machine, this_machine
+from autosparse.backends import Machine, this_machine, version_of
 from autosparse.cost.work import count_work
 from autosparse.errors import InvalidValue, SpecError
 from autosparse.planning import latency, status
@@ -49,7 +49,8 @@ def test_one_table_serves_methods_seeds_and_budgets() -> None:
     tables = made.of("latency")
 
     assert ["latency/lenet/batch1-threads1", "latency/lenet/batch8-threads1"] == [step.name for step in tables]
-    assert {"batch": 1, "threads": 1, "runtime": "onnxruntime", "processor": this_machine().processor} == {
+    machine = {"processor": this_machine().processor, "runtime_version": version_of("onnxruntime")}
+    assert {"batch": 1, "threads": 1, "runtime": "onnxruntime", **machine} == {
         name: value for name, value in tables[0].options.items() if name not in ("model", "shape", "classes")
     }
     assert 12 == len(made.of("mask"))
@@ -57,13 +58,16 @@ def test_one_table_serves_methods_seeds_and_budgets() -> None:
         assert step.inputs["latency"] == f"latency/lenet/batch{8 if 'batch-8' in step.name else 1}-threads1"
 
 
-def test_another_processor_has_another_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_processor_or_runtime_has_another_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """The masks move with it."""
     here = plan({"latency": "2x"})
     monkeypatch.setattr(latency, "this_machine", lambda: replace(this_machine(), processor="another"))
     there = plan({"latency": "2x"})
+    monkeypatch.setattr(latency, "version_of", lambda package: f"another {package}")
+    newer = plan({"latency": "2x"})
 
     assert not {*mask_keys(here).values()} & {*mask_keys(there).values()}
+    assert not {*mask_keys(there).values()} & {*mask_keys(newer).values()}
     assert here.steps["init/lenet/seed0"].key == there.steps["init/lenet/seed0"].key
 
 
