@@ -44,7 +44,7 @@ from autosparse.spec.budget import Sparsity
 from autosparse.spec.choices import Choice, Seed
 from autosparse.spec.diagnostics import explain
 from autosparse.spec.document import Document, Mark, plain_values
-from autosparse.spec.method import Method, searched
+from autosparse.spec.method import Method, is_of_channels, searched
 from autosparse.spec.resolve import filled, selection_of
 from autosparse.spec.section import Section
 from autosparse.steps.scorer import make_scorer, read_scorer, read_state
@@ -68,7 +68,7 @@ def prune(
     batches: Iterable[Any] | None = None,
     sparsity: float | None = None,
     *,
-    method: str | Mapping[str, Any] = "learned",
+    method: str | Mapping[str, Any] | None = None,
     loss: Loss | None = None,
     seed: int = 0,
     scorer: str | Path | None = None,
@@ -104,7 +104,7 @@ def prune(
         sparsity: Fraction of the prunable weights to remove, in [0, 1). A unit of N of M gives it.
         method: Name of a preset, or a mapping as in a spec: `criterion` and optionally `allocation`, `selection`,
             `schedule`, `repair` and `horizon`, the mask-training budget in steps. Mask training uses AdamW with a peak
-            learning rate of 0.001.
+            learning rate of 0.001. By default `learned`, and of whole channels `snip`.
         loss: Function `loss(outputs, y)` that returns the mean over a batch as a scalar tensor; by default
             cross-entropy.
         seed: Seed of all random draws, including dropout.
@@ -218,7 +218,9 @@ def _check_budget(sparsity: float | None, macs: float | None) -> None:
         raise UsageError(f"`macs` must be above 0 and at most 1 but is {quoted(macs)}", "0.3 keeps 30 % of them")
 
 
-def _with_unit(method: str | Mapping[str, Any], unit: str | Mapping[str, Any] | None) -> str | Mapping[str, Any]:
+def _with_unit(method: str | Mapping[str, Any] | None, unit: str | Mapping[str, Any] | None) -> str | Mapping[str, Any]:
+    if method is None:
+        method = "snip" if is_of_channels(unit) else "learned"
     if unit is None:
         return method
     changed = {"preset": method} if isinstance(method, str) else {**method}

@@ -74,6 +74,9 @@ PRESETS: dict[str, tuple[str, Method]] = {
 }
 """Preset -> (help, method)."""
 
+SEARCH_OF_CHANNELS: Method = {"criterion": "snip", "schedule": {"name": "search", "quotas": "free"}, "horizon": "50%"}
+"""The method that `unit: channel` stands for without other choices."""
+
 CONTROLS: dict[str, tuple[str, Method]] = {
     "shuffle": ("same layer quotas, filled at random", {"selection": "shuffle"}),
     "layer_mean": (

@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from autosparse.core.presets import CONTROLS, PRESETS, SMALLER
+from autosparse.core.presets import CONTROLS, PRESETS, SEARCH_OF_CHANNELS, SMALLER
 from autosparse.core.schedule import schedules
 from autosparse.core.selection import selections
 from autosparse.core.units import n_of_m, units
@@ -138,8 +138,8 @@ class Method(Section):
     def expanded(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"name": value, **_preset_of(value)}
-        if isinstance(value, Mapping) and "horizon" in value and not {"preset", "criterion"} & value.keys():
-            value = {"preset": "learned", **value}
+        if isinstance(value, Mapping) and not {"preset", "criterion"} & value.keys():
+            value = _filled(value)
         if isinstance(value, Mapping) and "preset" in value:
             value = _changed_preset(value)
         if isinstance(value, Mapping) and "name" not in value:
@@ -161,7 +161,7 @@ class Method(Section):
 
     @classmethod
     def unread(cls, meant: set[str]) -> set[str]:
-        return meant | ({"criterion"} if meant & {"preset", "horizon"} else set())
+        return meant | ({"criterion"} if meant & {"preset", "horizon", "unit"} else set())
 
     def rules(self) -> tuple[Rule, ...]:
         return (self._named, self._scored, self._searchable, self._united, self._patterned)
@@ -232,7 +232,7 @@ class Method(Section):
         about_it = "a published method; other keys replace parts of it"
         inner["properties"]["preset"] = {"enum": [*PRESETS], "type": "string", "description": about_it}
         inner.pop("required", None)
-        inner["anyOf"] = [{"required": [name]} for name in ("criterion", "preset", "horizon")]
+        inner["anyOf"] = [{"required": [name]} for name in ("criterion", "preset", "horizon", "unit")]
         return {"anyOf": [{"enum": [*PRESETS], "type": "string"}, mapping]}
 
     @property
@@ -325,6 +325,14 @@ def _preset_of(name: Any) -> Mapping[str, Any]:
             hint = "the dense network can be listed in `compare`"
         raise refusal(f"must be a method but is {quoted(name)}", hint, ("preset",))
     return PRESETS[name][1]
+
+
+def _filled(method: Mapping[str, Any]) -> Mapping[str, Any]:
+    # Without a criterion or a preset: a search of channels, or the weights that a scorer predicts.
+    is_short = "unit" in method and method.keys() <= {"name", "unit", "horizon"}
+    if is_short and is_of_channels(method["unit"]):
+        return {"name": _default_name(method), **SEARCH_OF_CHANNELS, **method}
+    return {"preset": "learned", **method} if is_short or "horizon" in method else method
 
 
 def _changed_preset(method: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -76,6 +76,27 @@ def test_a_wrong_unit_is_one_mistake() -> None:
     assert 1 == len(caught.value.errors)
 
 
+@pytest.mark.parametrize(
+    ("written", "name", "length"),
+    [("{unit: channel}", "channel", "50%"), ("{unit: channel, horizon: 10%}", "channel+10pct", "10%")],
+)
+def test_channels_alone_are_searched(written: str, name: str, length: str) -> None:
+    """The method that the benchmark found best; a horizon is its length."""
+    Path("spec.yaml").write_text(BASE, encoding="utf-8")
+    method = load_spec(Path("spec.yaml"), overrides=[f"method={written}"]).spec.method
+
+    assert (name, length, "free") == (method.name, method.horizon, method.schedule.options()["quotas"])
+    assert method.prunes_channels
+
+
+def test_a_pattern_alone_is_of_learned_scores() -> None:
+    """As any method without a criterion."""
+    Path("spec.yaml").write_text(BASE, encoding="utf-8")
+    spec = load_spec(Path("spec.yaml"), overrides=["method={unit: '2:4'}", "budget=0.5"]).spec
+
+    assert ("learned+2of4", "learned") == (spec.method.name, spec.method.criterion.name)
+
+
 def test_the_width_keeps_other_options_of_the_unit() -> None:
     """It keeps the same share of every group at random, with the initialization of that width."""
     planned = plan("method={criterion: snip, unit: {name: channel, multiple: 4}}")

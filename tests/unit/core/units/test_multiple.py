@@ -45,3 +45,16 @@ def test_a_limit_below_one_block_names_the_way_out() -> None:
     """Only where any number of channels could fit."""
     with pytest.raises(AutosparseError, match=r"more than .*; `multiple: 1` of the unit allows fewer"):
         counts(16, macs=0.01)
+
+
+def test_channels_without_a_method_are_scored_by_snip() -> None:
+    """No scorer learned from channels."""
+    batches = [(torch.rand(16, 8), torch.arange(16) % 4)]
+    torch.manual_seed(0)
+    network = perceptron(64, 32)
+    chosen, expected = (
+        prune(network, batches, macs=0.4, unit="channel", method=method).channels for method in (None, "snip")
+    )
+
+    assert expected == chosen
+    assert prune(network, batches, macs=0.4, unit="channel", method="magnitude").channels != chosen
