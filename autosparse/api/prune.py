@@ -204,7 +204,7 @@ def _made(
         masks = _function(method.repair)(evidence, pruning.spread(chosen), pruning.score, costs)
         return masks, unit.slicing(chosen), unit.counts(chosen)
     except ValueError as error:
-        where = f"sparsity {sparsity_of(total, keep):g}" if macs is None else f"{macs:.0%} of the multiply-adds"
+        where = f"sparsity {sparsity_of(total, keep):g}" if macs is None else f"{100 * macs:.3g}% of the multiply-adds"
         message = f"criterion `{method.criterion.name}` at {where}: {error}"
         raise AutosparseError(message, getattr(error, "hint", None)) from error
 

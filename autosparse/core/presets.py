@@ -74,7 +74,7 @@ PRESETS: dict[str, tuple[str, Method]] = {
 }
 """Preset -> (help, method)."""
 
-SEARCH_OF_CHANNELS: Method = {"criterion": "snip", "schedule": {"name": "search", "quotas": "free"}, "horizon": "50%"}
+OF_CHANNELS: Method = {"criterion": "snip"}
 """The method that `unit: channel` stands for without other choices."""
 
 CONTROLS: dict[str, tuple[str, Method]] = {

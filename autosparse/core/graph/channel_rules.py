@@ -199,7 +199,19 @@ def _einsum(walk: Walk, node: Any) -> Any:
 # -- operations on every element
 
 
-@rule(*POINTWISE, "log_sigmoid", "prelu", "_prelu_kernel", "threshold")
+@rule("prelu")
+def _prelu(walk: Walk, node: Any) -> Any:
+    # Its weight has one number for all channels, or one for each, which are dimension 1.
+    labels, held = walk.activation(node.args[0]), walk.of(node.args[1])
+    if labels is None or not isinstance(held, Held) or labels.ndim < 2:
+        return unknown(walk, node)
+    if held.shape[0] > 1:
+        walk.require(labels, [dim for dim in range(labels.ndim) if dim != 1])
+        walk.attach(held, vector(labels, 1))
+    return labels
+
+
+@rule(*POINTWISE, "log_sigmoid", "_prelu_kernel", "threshold")
 def pointwise(walk: Walk, node: Any) -> Any:
     """Join the labels of elements that are combined; broadcast tensors stay whole."""
     values = [walk.of(read) for read in node.all_input_nodes if is_tensor(read)]

@@ -227,12 +227,19 @@ class Walk:
             if node.op == "placeholder":
                 self._values[node] = self._placed(node)
             elif node.op == "call_function":
-                rule = rules.get(operation_of(node), otherwise)
-                self._values[node] = rule(self, node)
+                self._values[node] = self._ruled(rules.get(operation_of(node), otherwise), node)
             elif node.op == "output":
                 for read in node.all_input_nodes:
                     self.fix(self.of(read), BORDERS[1])
         self.settle()
+
+    def _ruled(self, rule: Callable[[Walk, Any], Any], node: Any) -> Any:
+        try:
+            return rule(self, node)
+        except (IndexError, RuntimeError, TypeError, ValueError):  # a use of the operation that the rule does not know
+            for read in node.all_input_nodes:
+                self.fix(self.of(read))
+            return self.closed(node, self.reason)
 
     def _placed(self, node: Any) -> Any:
         if (name := self._names.get(node.name)) is not None:

@@ -56,7 +56,7 @@ class ChannelGroup:
 
 @dataclass(frozen=True)
 class Coupling:
-    """All groups of a network, in model order, and the reason for every weight whose channels stay."""
+    """All groups of a network, in model order, and the reason for every weight that computes channels that stay."""
 
     groups: tuple[ChannelGroup, ...]
     whole: Mapping[str, str]
@@ -139,13 +139,16 @@ def _groups(walk: Walk) -> list[ChannelGroup]:
 
 
 def _reason(walk: Walk, name: str) -> str:
-    # The reason if no dimension of a weight is part of a group: of channels that it computes, else of those it reads.
+    # The reason if the channels that a weight computes are part of no group, and are no outputs of the network; or else
+    # if those that it reads are part of none either.
     axes = sorted((axis for axis in walk.axes if axis[0] == walk.first(name)), key=lambda axis: axis in walk.reads)
     if not axes:
         changed = "other operations change it before its layer uses it"
-        return walk.whole.get(walk.first(name), changed) if name in walk.used else "the forward pass does not use it"
-    if any(bool((walk.labels.roots(walk.axes[axis]) != CONSTANT).any()) for axis in axes):
+        return walk.whole.get(walk.first(name), changed) if name in walk.used else "evaluation does not use it"
+    leaving = [axis for axis in axes if bool((walk.labels.roots(walk.axes[axis]) != CONSTANT).any())]
+    computed = [axis for axis in axes if axis not in walk.reads] or axes
+    if {*leaving} & {*computed}:
         return ""
-    roots = [walk.labels.root(label) for axis in axes for label in walk.axes[axis].tolist()]
+    roots = [walk.labels.root(label) for axis in (computed if leaving else axes) for label in walk.axes[axis].tolist()]
     reasons = dict.fromkeys(walk.labels.reasons[root] for root in roots if root in walk.labels.reasons)
-    return next((why for why in reasons if why not in BORDERS), next(iter(reasons), ""))
+    return next((why for why in reasons if why not in BORDERS), "" if leaving else next(iter(reasons), ""))

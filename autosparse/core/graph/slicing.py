@@ -159,7 +159,9 @@ def sliced(network: torch.nn.Module, slicing: Slicing) -> torch.nn.Module:
     for name, value in slicing.sizes.items():
         prefix, _, attribute = name.rpartition(".")
         setattr(modules[prefix], attribute, value)
-    return smaller
+    from autosparse.core.torch_compat.narrow_stride_fix import avoid_narrow_strides
+
+    return avoid_narrow_strides(smaller)
 
 
 def without_caches(network: torch.nn.Module) -> torch.nn.Module:

@@ -11,12 +11,13 @@ from autosparse.core.graph.coupling import ChannelGroup, Coupling, couple
 from autosparse.core.graph.shrink import same_outputs
 from autosparse.core.graph.slicing import sliced, slicing_of, without_caches
 from autosparse.core.inputs import Inputs, call, noise_like
-from autosparse.core.weights import prunable_weights
+from autosparse.core.weights import in_mode, prunable_weights
 from autosparse.lazy_torch import torch
 
 _TINY = 1e-4
 _DRAWS = 2  # one may shrink two groups to equal numbers by chance
 _SINGLE = "all of them are coupled to one another"
+_TRAINED = "training computes them by code that evaluation skips"
 
 
 def find_groups(network: torch.nn.Module, example: Inputs) -> Coupling:
@@ -25,19 +26,38 @@ def find_groups(network: torch.nn.Module, example: Inputs) -> Coupling:
     Random values in place of all parameters show every dependence, also where a branch begins at zero. Raises
     ValueError for a network that `torch.export` cannot record or that does not run.
     """
-    coupling = couple(network, example)
-    several = [group for group in coupling.groups if group.channels > 1]
-    confirmed = {group.name: group for group in _Trial(network, example).confirm(several)}
+    coupling, trial = couple(network, example), _Trial(network, example)
+    weights = prunable_weights(network)
+    refused = {group.name: why for group in coupling.groups if (why := _unfit(group, network, weights))}
+    several = [group for group in coupling.groups if group.name not in refused]
+    confirmed = {group.name: group for group in trial.confirm(several)}
     groups = tuple(confirmed[group.name] for group in several if group.name in confirmed)
-    reasons = dict(coupling.whole)
-    for reads in (True, False):  # a layer's outputs rather than its inputs
-        for group in coupling.groups:
-            if group.name not in confirmed:
-                why = _SINGLE if group.channels < 2 else _fixed(network, group)
-                reasons |= {part.tensor: why for part in group.slices if part.reads == reads}
-    sliced_tensors = {part.tensor for group in groups for part in group.slices}
-    whole = {name: reasons[name] for name in prunable_weights(network) if name in {*reasons} - sliced_tensors}
+    computed, read = dict(coupling.whole), dict[str, str]()
+    for group in (group for group in coupling.groups if group.name not in confirmed):
+        trained = _TRAINED if group.name in trial.untrainable else ""
+        why = refused.get(group.name) or trained or _fixed(network, group)
+        for part in group.slices:
+            (read if part.reads else computed).setdefault(part.tensor, why)
+    parts = [part for group in groups for part in group.slices]
+    computing, reading = ({part.tensor for part in parts if part.reads == reads} for reads in (False, True))
+    whole: dict[str, str] = {}
+    for name in (name for name in weights if name not in computing):
+        if why := computed.get(name) or ("" if name in reading else read.get(name, "")):
+            whole[name] = why
     return Coupling(groups, whole)
+
+
+def _unfit(group: ChannelGroup, network: torch.nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
+    # Masks cover weights of layers alone: another matrix would read what a masked channel still gives, such as a bias.
+    if group.channels < 2:
+        return _SINGLE
+    parameters, masked = dict(network.named_parameters(remove_duplicate=False)), {*map(id, weights.values())}
+    unmasked = (
+        part.tensor
+        for part in group.slices
+        if part.reads and part.tensor in parameters and id(parameters[part.tensor]) not in masked
+    )
+    return next((f"`{name}` reads them and is no prunable weight" for name in unmasked), "")
 
 
 def _fixed(network: torch.nn.Module, group: ChannelGroup) -> str:
@@ -52,8 +72,10 @@ class _Trial:
     def __init__(self, network: torch.nn.Module, example: Inputs) -> None:
         self.network = scrambled(network)
         self.inputs = noise_like(example)
+        self.untrainable: set[str] = set()
         with torch.no_grad():
             call(copy.deepcopy(self.network), self.inputs)  # raises for a network that does not run
+        self._trains = self._runs_in_training(self.network)
 
     def confirm(self, groups: Sequence[ChannelGroup]) -> list[ChannelGroup]:
         """Return the groups that stand the trial, halving those that fail together."""
@@ -64,6 +86,8 @@ class _Trial:
             if self._stands(candidates):
                 return candidates
         if len(groups) == 1:
+            if self._trains and any(self._stands([replace(groups[0], multiple=m)], trains=False) for m in (2, 1, 0)):
+                self.untrainable.add(groups[0].name)
             return []
         kinds: dict[tuple[type, ...], list[ChannelGroup]] = {}
         for group in groups:
@@ -76,40 +100,49 @@ class _Trial:
         middle = (len(groups) + 1) // 2
         return [*first, *self.confirm(groups[1:middle]), *self.confirm(groups[middle:-1]), *last]
 
-    def _stands(self, groups: Sequence[ChannelGroup]) -> bool:
-        return all(self._is_equal(groups, torch.Generator("cpu").manual_seed(seed)) for seed in range(_DRAWS))
+    def _stands(self, groups: Sequence[ChannelGroup], *, trains: bool = True) -> bool:
+        generators = (torch.Generator("cpu").manual_seed(seed) for seed in range(_DRAWS))
+        return all(self._is_equal(groups, generator, trains=trains and self._trains) for generator in generators)
 
-    def _is_equal(self, groups: Sequence[ChannelGroup], generator: torch.Generator) -> bool:
+    def _is_equal(self, groups: Sequence[ChannelGroup], generator: torch.Generator, *, trains: bool) -> bool:
         channels = {group.name: _some(group.channels, generator) for group in groups}
         try:
             with torch.no_grad():
                 expected = call(without(self.network, groups, channels), self.inputs)
-                smaller = call(sliced(self.network, slicing_of(self.network, groups, channels)), self.inputs)
+                network = sliced(self.network, slicing_of(self.network, groups, channels))
+                smaller = call(network, self.inputs)
         except Exception as error:  # its code hard-codes sizes
             if is_out_of_memory(error):
                 raise
             return False
-        return same_outputs(expected, smaller)
+        return same_outputs(expected, smaller) and (not trains or self._runs_in_training(network))
+
+    def _runs_in_training(self, network: torch.nn.Module) -> bool:
+        # Its code may differ there, such as in auxiliary outputs.
+        try:
+            with torch.no_grad(), in_mode(network := copy.deepcopy(network), training=True):
+                call(network, self.inputs)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return False
+        return True
 
 
 def without(
     network: torch.nn.Module, groups: Sequence[ChannelGroup], channels: Mapping[str, torch.Tensor]
 ) -> torch.nn.Module:
-    """Return a copy of a network whose weights of removed channels are zero."""
+    """Return a copy of a network whose prunable weights of removed channels are zero, as under masks."""
     masked = copy.deepcopy(network)
+    parameters = dict(masked.named_parameters(remove_duplicate=False))
+    covered = {*map(id, prunable_weights(masked).values())}
     with torch.no_grad():
         for group in groups:
             gone = ~channels[group.name]
             for part in group.slices:
-                parameter = masked.get_parameter(part.tensor) if _is_parameter(masked, part.tensor) else None
-                if parameter is not None and parameter.ndim > 1:
+                if id(parameter := parameters.get(part.tensor)) in covered and parameter is not None:
                     parameter.index_fill_(part.dim, part.index[gone].flatten(), 0)
     return masked
-
-
-def _is_parameter(network: torch.nn.Module, name: str) -> bool:
-    prefix, _, part = name.rpartition(".")
-    return part in network.get_submodule(prefix)._parameters
 
 
 def _some(count: int, generator: torch.Generator) -> torch.Tensor:

@@ -21,8 +21,8 @@ class Conv2d(torch.nn.Conv2d):
 def avoid_narrow_strides(network: torch.nn.Module) -> torch.nn.Module:
     """Replace strided 1×1 convolutions of fewer than 16 input channels in place, and return `network`.
 
-    In channels_last, on a CPU and with several threads, the gradient of their weights is written out of bounds: the
-    process crashes, or goes on with corrupted memory. Found in torch 2.14.1, in oneDNN's kernel `jit_1x1:avx512_core`.
+    In channels_last on a CPU, the gradient of their weights is written out of bounds: the process crashes, or goes on
+    with corrupted memory. Found in torch 2.14.1, in oneDNN's kernels `jit_1x1` of AVX-512 and AVX2.
     """
     for module in network.modules():
         if type(module) is torch.nn.Conv2d and _is_narrow(module):

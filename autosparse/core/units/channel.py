@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Lt
 
-from autosparse.core.allocation import Allocation, Counts, most_within
+from autosparse.core.allocation import Allocation, Counts, Impossible, most_within
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.coupling import ChannelGroup, Coupling
 from autosparse.core.graph.slicing import Slicing, slicing_of
 from autosparse.core.graph.trial import find_groups
-from autosparse.core.inputs import resized
+from autosparse.core.inputs import call, resized
 from autosparse.core.units._base import Unit, units
 from autosparse.core.units.cost import Cost, Shapes
-from autosparse.core.weights import Layer, Tensors, in_mode
+from autosparse.core.weights import Layer, Tensors, in_mode, prunable_weights
 from autosparse.lazy_torch import torch
+from autosparse.text import plural
 
 Aggregate = Literal["sum", "mean", "norm"]
+_NOTED = 0.05  # share of the multiply-adds in layers that are not prunable
 _BLOCK, _STEPS = 16, 8  # channels of a block of a convolution; fewest numbers of channels that a group chooses from
 
 
@@ -97,18 +99,32 @@ class Channels(Unit):
         def within(scores: Tensors, layers: Sequence[Layer], limit: int) -> Counts:
             alive = sum(int((score > -math.inf).count_nonzero()) for score in scores.values())
 
-            def counts(keep: int) -> Counts:
-                return self._rounded(allocate(scores, layers, keep), scores)
+            def counts(keep: int, unit: Channels = self) -> Counts:
+                return unit._rounded(allocate(scores, layers, keep), scores)
 
-            keep = most_within(lambda keep: cost(shapes(counts(keep))), limit, 1, min(alive, total))
+            def price(counts: Counts) -> int:
+                return cost(shapes(counts))
+
+            low, high = _possible(lambda keep: allocate(scores, layers, keep), min(alive, total))
+            keep = most_within(lambda keep: price(counts(keep)), limit, low, high)
             chosen = counts(keep)
-            if (least := cost(shapes(chosen))) > limit:
-                few = "the fewest channels that every group keeps take"
-                hint = "" if self.multiple == 1 else "; `multiple: 1` of the unit allows fewer"
-                raise ValueError(f"{few} {least} {cost.counted}, more than {limit}{hint}")
+            if (least := price(chosen)) > limit:
+                few = f"the fewest channels that every group keeps take {least} {cost.counted}"
+                raise ValueError(f"{few}{self._way_out(lambda unit: price(counts(low, unit)) <= limit)}")
             return chosen
 
         return within
+
+    def _way_out(self, fits: Callable[[Channels], bool]) -> str:
+        # The option that keeps more channels than the limit allows, or the layers that stay whole.
+        if fits(replace(self, multiple=1)):
+            return "; `multiple: 1` of the unit allows fewer"
+        if fits(replace(self, multiple=1, least=0.0)):
+            return "; a lower `least` of the unit allows fewer"
+        if not self.coupling.whole:
+            return ""
+        layers = plural(len(self.coupling.whole), "layer")
+        return f"; channels of {layers} stay whole, such as {next(iter(self.coupling.whole))}"
 
     def _rounded(self, counts: Counts, scores: Tensors) -> Counts:
         # At least one channel and `least` of a group; a multiple of channels where the group has more.
@@ -168,6 +184,36 @@ class Channels(Unit):
     def counts(self, chosen: Tensors) -> Mapping[str, Sequence[int]]:
         """Return the positions of the channels kept in every group."""
         return {name: values.squeeze(1).nonzero().flatten().tolist() for name, values in chosen.items()}
+
+
+def _possible(allocate: Callable[[int], Counts], channels: int) -> tuple[int, int]:
+    # The fewest and the most channels that an allocation can keep.
+    try:
+        allocate(1)
+    except Impossible as error:
+        return max(1, error.least), min(channels, error.most)
+    return 1, channels
+
+
+def _unmasked_share(evidence: Evidence) -> float:
+    # The share of the multiply-adds in layers that are not prunable.
+    covered = {*map(id, prunable_weights(evidence.model).values())}
+    layers = torch.nn.Linear | torch.nn.modules.conv._ConvNd
+    counted = {True: 0, False: 0}
+
+    def count(module: Any, inputs: Any, output: Any) -> None:
+        values = inputs[0] if getattr(module, "transposed", False) else output
+        channels = values.shape[1] if isinstance(module, torch.nn.modules.conv._ConvNd) else values.shape[-1]
+        counted[id(module.weight) in covered] += values.numel() // channels * module.weight.numel()
+
+    hooks = [module.register_forward_hook(count) for module in evidence.model.modules() if isinstance(module, layers)]
+    try:
+        with torch.no_grad(), in_mode(evidence.model, training=False):
+            call(evidence.model, resized(evidence.example(), 2))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return counted[False] / max(1, counted[True] + counted[False])
 
 
 def _fitting(channels: int) -> int:
@@ -230,5 +276,10 @@ def channel(
         raise ValueError(f"it has no channels that may leave{f': {why}' if why else ''}")
     if coupling.whole:
         first, why = next(iter(coupling.whole.items()))
-        evidence.note(f"channels of {len(coupling.whole)} layers stay whole, such as {first}: {why}")
+        layers = plural(len(coupling.whole), "layer")
+        evidence.note(f"channels of {layers} stay whole, such as {first}: {why}")
+    if (share := _unmasked_share(evidence)) > _NOTED:
+        evidence.note(
+            f"layers that are not prunable take {share:.0%} of the network's multiply-adds, which budgets do not count"
+        )
     return Channels(evidence, coupling, aggregate, normalize, least, multiple, rescale)

@@ -78,14 +78,14 @@ def test_a_wrong_unit_is_one_mistake() -> None:
 
 @pytest.mark.parametrize(
     ("written", "name", "length"),
-    [("{unit: channel}", "channel", "50%"), ("{unit: channel, horizon: 10%}", "channel+10pct", "10%")],
+    [("{unit: channel}", "channel", None), ("{unit: channel, horizon: 10%}", "channel+10pct", "10%")],
 )
-def test_channels_alone_are_searched(written: str, name: str, length: str) -> None:
-    """The method that the benchmark found best; a horizon is its length."""
+def test_channels_alone_are_scored_by_snip(written: str, name: str, length: str | None) -> None:
+    """A horizon searches from these scores on."""
     Path("spec.yaml").write_text(BASE, encoding="utf-8")
     method = load_spec(Path("spec.yaml"), overrides=[f"method={written}"]).spec.method
 
-    assert (name, length, "free") == (method.name, method.horizon, method.schedule.options()["quotas"])
+    assert (name, length, "snip") == (method.name, method.horizon, method.criterion.name)
     assert method.prunes_channels
 
 

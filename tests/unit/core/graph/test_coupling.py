@@ -356,7 +356,7 @@ WHOLE: dict[str, Any] = {
     "unused": (
         lambda: Net(lambda self, x: self.first(x), first=nn.Linear(3, 8), other=nn.Linear(3, 8)),
         rows(3),
-        {"first.weight": "they are the network's outputs", "other.weight": "the forward pass does not use it"},
+        {"first.weight": "they are the network's outputs", "other.weight": "evaluation does not use it"},
     ),
 }
 

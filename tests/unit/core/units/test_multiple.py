@@ -43,8 +43,10 @@ def test_a_fixed_multiple_leaves_few_channels_whole() -> None:
 
 def test_a_limit_below_one_block_names_the_way_out() -> None:
     """Only where any number of channels could fit."""
-    with pytest.raises(AutosparseError, match=r"more than .*; `multiple: 1` of the unit allows fewer"):
-        counts(16, macs=0.01)
+    with pytest.raises(AutosparseError, match="multiply-adds; `multiple: 1` of the unit allows fewer"):
+        counts(16, macs=0.03)
+    with pytest.raises(AutosparseError, match=r"keeps take 278 multiply-adds$"):
+        counts("auto", macs=0.0005)
 
 
 def test_channels_without_a_method_are_scored_by_snip() -> None:
