@@ -77,8 +77,10 @@ class Masks(Mapping[str, "torch.Tensor"]):
         self._kept = {name: int(mask.count_nonzero()) for name, mask in self._masks.items()}
         self.unprunable = dict(unprunable or {})
         self._declared = dict(declared or {})
-        self.slicing = slicing
-        self.channels = {name: tuple(positions) for name, positions in (channels or {}).items()}
+        if isinstance(masks, Masks) and slicing is None:
+            slicing, channels = masks.slicing, masks.channels
+        self.slicing: Slicing | None = slicing
+        self.channels: dict[str, tuple[int, ...]] = {name: tuple(at) for name, at in (channels or {}).items()}
         self._model = None if model is None else unwrap(model)
 
     def __getitem__(self, name: str) -> torch.Tensor:

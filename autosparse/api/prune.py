@@ -83,7 +83,8 @@ def prune(
     Layers whose inputs are no multiple of M stay whole, with a warning.
 
     With `unit="channel"` whole coupled groups of channels leave, the most that fit: at most that many weights, or at
-    most the share `macs` of the multiply-adds. `Masks.shrink` then makes the smaller network, before any training.
+    most the share `macs` of the multiply-adds. `Masks.shrink` then makes the smaller network, before any training. It
+    needs batches, for the input shape, also where the criterion looks at none.
 
     The model stays unchanged; `Masks.apply` and `Masks.hold` zero weights. Scoring uses a copy on the model's device,
     in float32 if the model has lower precision (on Apple's GPUs, which lack float64, on the CPU). An AutosparseWarning
@@ -116,7 +117,8 @@ def prune(
         unit: Part of the network that is pruned as a whole, `weight` or `channel`; a pattern such as `2:4`; or a
             mapping with options as in a spec, such as `{"name": "channel", "multiple": 8}` or `{"n": 2, "m": 4}`.
             Overrides the unit of `method`.
-        macs: Budget in place of `sparsity`: share of the dense network's multiply-adds to keep, in (0, 1].
+        macs: Budget in place of `sparsity`: share of the dense network's multiply-adds to keep, in (0, 1], counted in
+            prunable layers. Whole channels give a warning if other layers take more than a twentieth.
 
     Returns:
         Masks of the prunable weights, in model order, each on the device of its weight.

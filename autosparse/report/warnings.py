@@ -151,7 +151,8 @@ def _disconnected(finished: Finished) -> Iterator[str]:
     for cell in finished.cells:
         result = EvaluateResult.read(finished.open(cell.evaluate))
         networks.append(Examined(cell.method, cell.budget, cell.seed, result.kept, result.findings or ()))
-    yield from describe_disconnected(networks, finished.plan.spec.method.name)
+    method = finished.plan.spec.method  # whole channels take no repair
+    yield from describe_disconnected(networks, "" if method.prunes_channels else method.name)
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,8 @@ def _amount(value: Mapping[Any, Any]) -> Amount | RelativeAmount:
     for key in value:
         if key not in CURRENCIES and key not in CONDITIONS:
             alone = f"a sparsity stands alone: {value[key]}" if key == "sparsity" else ""
-            hint = alone or suggestion(str(key), CURRENCIES) or f"currencies: {', '.join(CURRENCIES)}"
+            known = [*CURRENCIES, *(CONDITIONS if "latency" in value else ())]
+            hint = alone or suggestion(str(key), known) or f"currencies: {', '.join(CURRENCIES)}"
             raise refusal(f"must be in parameters, macs, bytes or latency but is in {quoted(key)}", hint)
     amounts = {key: value[key] for key in value if key in CURRENCIES}
     if len(amounts) != 1:

@@ -110,7 +110,7 @@ def located(document: Document) -> Iterator[None]:
 
 def _of_union(several: list[Details]) -> Details:
     # The member that the value resembles: the first, but a number need not be whole, and words may stand for numbers.
-    first = several[0]
+    first = next((details for details in several if details["type"] != "literal_error"), several[0])
     numbers = [details for details in several if details["type"] == "float_type"]
     if first["type"] == "int_type" and numbers:
         first = numbers[0]

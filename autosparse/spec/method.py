@@ -274,7 +274,7 @@ class Method(Section):
     def misfit(self, sparsity: float) -> str:
         """Return the reason why a sparsity is not that of the method's unit; empty if it is, or may be any."""
         given = self.given_sparsity
-        if given is None or abs(sparsity - given) < n_of_m.NEAR:
+        if given is None or given <= 0 or abs(sparsity - given) < n_of_m.NEAR:
             return ""
         return f"is {sparsity:g}, but unit `{self.pattern}` removes {given:.4g}"
 
@@ -297,7 +297,7 @@ _UNIT: TypeAdapter[Any] = TypeAdapter(UnitChoice)
 def is_of_channels(unit: Any) -> bool:
     """Return whether a unit as a spec writes it is a valid one of whole channels."""
     try:
-        return bool(_UNIT.validate_python(unit).entry.facts.get("tensors_smaller"))
+        return bool(_UNIT.validate_python(unit, strict=True).entry.facts.get("tensors_smaller"))
     except ValueError:
         return False
 

@@ -208,7 +208,8 @@ class Spec(Section):
 
     def _saves_time(self) -> Iterator[PydanticCustomError]:
         # Zeros between other weights are multiplied as well.
-        of_weights = next((method.name for method in self.methods if not method.prunes_channels), None)
+        methods = (self.method, *self.methods)
+        of_weights = next((method.name for method in methods if not method.prunes_channels), None)
         for index, budget in enumerate(self.budget):
             if of_weights and not isinstance(budget, float) and budget.currency == "latency":
                 message = f"is a latency, but `{of_weights}` prunes single weights, which buys no time in onnxruntime"

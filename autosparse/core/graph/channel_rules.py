@@ -341,7 +341,8 @@ def _pooled(walk: Walk, node: Any) -> Any:
 
 
 def _computed(walk: Walk, node: Any) -> Any:
-    return unknown(walk, node, f"`{walk.module}` computes its weight from other tensors")
+    code = f"`{walk.module}`" if walk.module else "the network's code"
+    return unknown(walk, node, f"{code} computes its weight from other tensors")
 
 
 def otherwise(walk: Walk, node: Any) -> Any:

@@ -70,7 +70,8 @@ def couple(network: torch.nn.Module, example: Inputs) -> Coupling:
     with border(refusal("torch.export does not record it")), _silent():
         recorded = torch.export.export(_tensors_of(network), *arguments(example)).run_decompositions({})
     weights = prunable_weights(network)
-    reasons = {name: why for name, why in unprunable(network).items() if _is_frozen_weight(network, name)}
+    kept = {name: why for name, why in unprunable(network).items() if _is_frozen_weight(network, name)}
+    reasons = {name: f"they are coupled to `{name}`, which stays whole ({why})" for name, why in kept.items()}
     walk = Walk(network, recorded, reasons)
     walk.walk(RULES, otherwise)
     return Coupling(tuple(_groups(walk)), {name: why for name in weights if (why := _reason(walk, name))})

@@ -67,13 +67,21 @@ def test_a_latency_budget_needs_no_other_baselines() -> None:
     assert "2x latency" == str(load_spec(Path("spec.yaml"), overrides=["budget={latency: 2x}"]).spec.budget[0])
 
 
-def test_a_wrong_unit_is_one_mistake() -> None:
+@pytest.mark.parametrize("option", ["least: 2", "rescale: 1", "multiple: '8'"])
+def test_a_wrong_unit_is_one_mistake(option: str) -> None:
     """Baselines of the same unit do not repeat it."""
     Path("spec.yaml").write_text(BASE.replace("compare: [dense]\n", ""), encoding="utf-8")
     with pytest.raises(SpecError) as caught:
-        load_spec(Path("spec.yaml"), overrides=["method.unit={name: channel, least: 2}"])
+        load_spec(Path("spec.yaml"), overrides=[f"method.unit={{name: channel, {option}}}"])
 
     assert 1 == len(caught.value.errors)
+
+
+def test_a_latency_of_single_weights_blames_the_method() -> None:
+    """Rather than a default baseline, which the spec does not name."""
+    Path("spec.yaml").write_text(BASE.replace("compare: [dense]\n", ""), encoding="utf-8")
+    with pytest.raises(SpecError, match="`snip` prunes single weights"):
+        load_spec(Path("spec.yaml"), overrides=["method=snip", "budget={latency: 2x}"])
 
 
 @pytest.mark.parametrize(
@@ -137,6 +145,8 @@ def test_single_weights_keep_their_keys() -> None:
         ("{criterion: random, selection: paths, unit: channel}", "`paths` fills layers weight by weight"),
         ("{criterion: snip, unit: chan}", "must be a unit but is 'chan'"),
         ("{criterion: snip, unit: {name: channel, least: 1}}", "least"),
+        ("{criterion: snip, unit: {name: channel, multiple: 0}}", "must be at least 1 but is 0"),
+        ("{criterion: snip, unit: {name: channel, multiple: eight}}", "must be a whole number or 'auto'"),
     ],
 )
 def test_choices_that_do_not_fit_channels_are_refused(method: str, expected: str) -> None:

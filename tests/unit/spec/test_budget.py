@@ -127,6 +127,7 @@ def test_percent_is_the_float_that_is_written() -> None:
         ({"bytes": "2mib"}, "but is '2mib'", "did you mean `2MiB`?"),
         ("5ms", "must be a number", "did you mean {latency: 5ms}?"),
         ({"latency": 5}, "must be a time with its unit, or 2x or 50%, but is 5", "did you mean `5ms` or `5x`?"),
+        ({"latency": "5ms", "thread": 1}, "but is in 'thread'", "did you mean `threads`?"),
         ({"latency": 0.5}, "must be a time with its unit", "2x for half of the time"),
         ({"latency": "5"}, "must be a time of whole nanoseconds above 0", "did you mean `5ms` or `5x`?"),
         ({"latency": "5MS"}, "but is '5MS'", "did you mean `5ms`?"),

@@ -347,7 +347,14 @@ WHOLE: dict[str, Any] = {
             ("first.weight", "last.weight"), "the network's code combines them by `sort`, which is not supported"
         ),
     ),
-    "frozen": (frozen, rows(3), dict.fromkeys(("0.weight", "2.weight"), "frozen: requires_grad is False")),
+    "frozen": (
+        frozen,
+        rows(3),
+        dict.fromkeys(
+            ("0.weight", "2.weight"),
+            "they are coupled to `1.weight`, which stays whole (frozen: requires_grad is False)",
+        ),
+    ),
     "parametrized": (
         lambda: nn.Sequential(nn.Linear(3, 8), nn.utils.parametrizations.weight_norm(nn.Linear(8, 4)), nn.Linear(4, 2)),
         rows(3),

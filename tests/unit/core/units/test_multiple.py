@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 
 import pytest
 import torch
@@ -60,3 +61,25 @@ def test_channels_without_a_method_are_scored_by_snip() -> None:
 
     assert expected == chosen
     assert prune(network, batches, macs=0.4, unit="channel", method="magnitude").channels != chosen
+
+
+def test_fixed_shares_of_groups() -> None:
+    """An allocation that cannot keep one channel alone."""
+    method = {"criterion": "magnitude", "allocation": {"name": "fixed", "layers": {"0": 0.5}}}
+    batches = [(torch.rand(16, 8), torch.arange(16) % 4)]
+    masks = prune(perceptron(64, 32), batches, macs=0.4, method=method, unit={"name": "channel", "multiple": 1})
+
+    assert 32 == len(masks.channels["0"])
+
+
+def test_layers_without_masks_are_a_warning() -> None:
+    """A share of the multiply-adds counts prunable layers."""
+    network = perceptron(64, 64, 64)
+    for parameter in network.get_submodule("4").parameters():
+        parameter.requires_grad = False
+    batches = [(torch.rand(16, 8), torch.arange(16) % 4)]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        prune(network, batches, macs=0.4, method="magnitude", unit="channel")
+
+    assert any("not prunable take 46% of the network's multiply-adds" in str(warning.message) for warning in caught)
