@@ -29,7 +29,7 @@ from runs import SPECS, THREADS, dataset, run
 from autosparse.report.significance import difference, holm
 
 SPEC = SPECS / "vgg_cifar_parquet.yaml"
-_ROUNDS_TIMED = 5
+_ROUNDS_TIMED, _TRAINED = 5, {"resnet18": 256}
 CELLS = [(share, seed) for seed in (0, 1, 2) for share in ("30%", "10%")]
 """(share of the multiply-adds, seed)"""
 
@@ -91,10 +91,10 @@ def _cell(network: str, data: str, name: str, share: str, seed: int) -> dict[str
         "network": network,
         "share": int(share[:-1]) / 100,
     }
-    method, compare = ("erk", "[dense]") if is_whole else (json.dumps(METHODS[name]), "[]")
+    method, compare = json.dumps(METHODS["random" if is_whole else name]), "[dense]" if is_whole else "[]"
     values = [
         f"model={json.dumps(peer) if name == PEER else network}",
-        *(dataset(data), f"budget={{macs: {share}}}", f"seeds={seed}", "controls=[]", "emit=[]"),
+        *(dataset(data), f"budget={{macs: {'10%' if is_whole else share}}}", f"seeds={seed}", "controls=[]", "emit=[]"),
         f"target.threads={THREADS}",
         *(f"method={method}", f"compare={compare}"),
     ]
@@ -153,7 +153,8 @@ def gains(rows: list[Row]) -> list[Gain]:
             name: {row["seed"]: row["test_accuracy"] for row in select(here, method=name)}
             for name in ranked(here, share)
         }
-        control = next(name for name in seeds if name in CONTROLS)
+        if (control := next((name for name in seeds if name in CONTROLS), None)) is None:
+            continue
         for name, its in seeds.items():
             if name not in CONTROLS and (test := difference(its, seeds[control], IMAGES)) is not None:
                 tests.append((name, share, control, test.mean, test.p if test.seeds > 2 else None))
@@ -183,10 +184,11 @@ def measure_training(*networks: str) -> None:
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (1024, 32, 32, 3), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 10, (1024,), generator=generator)
-    images, example = Images(pixels, labels, torch.full((3,), 0.5), torch.full((3,), 0.25)), torch.zeros(1, 3, 32, 32)
+    example = torch.zeros(1, 3, 32, 32)
     recipe = Recipe(epochs=1, batch=128, precision="float32")
 
-    def seconds(network: torch.nn.Module) -> float:
+    def seconds(network: torch.nn.Module, count: int) -> float:
+        images = Images(pixels[:count], labels[:count], torch.full((3,), 0.5), torch.full((3,), 0.25))
         begin = time.perf_counter()
         train(network, images, recipe, torch.Generator().manual_seed(0))
         return time.perf_counter() - begin
@@ -198,7 +200,8 @@ def measure_training(*networks: str) -> None:
         for share in (0.3, 0.1):
             smaller = prune(dense, [(example, labels[:1])], macs=share, method=method, unit="channel").shrink()
             left = macs(describe_layers(smaller, example)) / total
-            pairs = [(seconds(dense), seconds(smaller)) for _ in range(_ROUNDS_TIMED + 1)][1:]
+            number = _TRAINED.get(name, len(pixels))
+            pairs = [(seconds(dense, number), seconds(smaller, number)) for _ in range(_ROUNDS_TIMED + 1)][1:]
             ratio = median(one / other for one, other in pairs)
             row = {"network": name, "share": share, "macs": left, "speedup": ratio, "of_proportion": ratio * left}
             append("channels_training", [row])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from cells import Difference, cells, differences, mean_at, of_method, spread
+from channels import PEER, gains, ranked
 from plots import NAMES
 from records import Row, latest, read, select
 
@@ -280,9 +281,90 @@ def agreement() -> Question:
     return Question("Does it agree with the authors' code?", answer, columns, table, [*rows, *paths])
 
 
+def channels() -> Question:
+    """Compare whole channels, chosen at initialization, with a smaller width and random channels."""
+    shown = ("dense", "search, free", "snip", "synflow", "L2", PEER, "random", "width")
+    rows = {network: select(read("channels"), network=network) for network in ("vgg", "resnet20")}
+    targets = [(network, share) for network in rows for share in ("30%", "10%")]
+    found = {
+        (name, network, share): [row for row in select(rows[network], method=name) if row["share"] in (share, "100%")]
+        for name in shown for network, share in targets
+    }  # fmt: skip
+    table = [
+        [f"{name} channels" if name == "random" else name,
+         *(_spread(found[name, network, share]) for network, share in targets)]
+        for name in shown
+    ]  # fmt: skip
+    tested = [gain for network in rows for gain in gains(rows[network]) if gain.p is not None]
+    better = [gain for gain in tested if gain.p is not None and gain.p < 0.05 and gain.mean > 0]
+    best = next(name for name in ranked(rows["vgg"], "10%") if name != "dense")
+    at = {gain.share: gain for gain in gains(rows["vgg"]) if gain.method == best}
+    answer = (
+        f"{'Some do' if better else 'Not yet shown'}: {len(better)} of {len(tested)} methods are significantly better "
+        f"than the better control, random channels in equal shares or a uniformly smaller `width`. On the VGG the best "
+        f"on validation at 10 % of the multiply-adds, `{best}`, gains {at['30%'].mean:+.1f} points at 30 % and "
+        f"{at['10%'].mean:+.1f} at 10 %."
+    )
+    names = {"vgg": "VGG", "resnet20": "ResNet-20"}
+    columns = ["method", *(f"{names[network]}, {share} of macs" for network, share in targets)]
+    sources = [row for rows in found.values() for row in rows]
+    return Question("Do channels chosen at initialization beat a smaller width?", answer, columns, table, sources)
+
+
+def faster() -> Question:
+    """Compare units of pruning, formats and runtimes."""
+    rows = latest(select(read("faster"), network="torchvision:resnet18"), "unit", "format")
+    formats = [*dict.fromkeys(row["format"] for row in rows)]
+    by = {(row["unit"], row["format"]): row for row in rows}
+    units = [*dict.fromkeys(row["unit"] for row in rows)]
+    table = [[unit, *(_times(by.get((unit, format))) for format in formats)] for unit in units]
+    instructions = "with" if "VNNI" in rows[-1]["machine"] else "without"
+    answer = (
+        "Fewer channels, in every runtime; zeros only in sparse kernels. Speed-ups over dense PyTorch, batch 1 / 32: "
+        f"ResNet-18 at 224 pixels, a processor {instructions} instructions for int8 (VNNI)."
+    )
+    runtimes = {row["format"]: row["runtime"] for row in rows}
+    columns = ["unit", *(f"`{format}` ({runtimes[format]})" for format in formats)]
+    return Question("What makes a model faster?", answer, columns, table, rows)
+
+
+def latency() -> Question:
+    """Compare predicted and measured latencies of networks without some channels."""
+    rows = latest(read("latency"), "network", "batch", "threads", "macs_share", "multiple")
+    rows = [row for row in rows if row["multiple"] in ("auto", 16)]
+    cases = [*dict.fromkeys((row["network"], row["batch"]) for row in rows)]
+    table = []
+    for network, batch in cases:
+        here = select(rows, network=network, batch=batch)
+        values = [_speedups(select(here, threads=n, macs_share=s)) for s in (0.3, 0.1) for n in (1, 2)]
+        table.append([network.partition(":")[2] or network, str(batch), *values])
+    off = max(abs(1 - row["predicted_over_measured"]) for row in rows)
+    answer = (
+        "Speed-ups over the dense network in onnxruntime, multiples `auto` / 16. Predictions of the latency table "
+        f"differ from measurements by at most {100 * off:.0f} %."
+    )
+    columns = ["network", "batch"] + [f"{share} of macs, {n} thread{'s' * (n > 1)}" for share in ("30 %", "10 %")
+                                      for n in (1, 2)]  # fmt: skip
+    return Question("How fast are networks without some channels?", answer, columns, table, rows)
+
+
 QUESTIONS: tuple[Callable[[], Question], ...] = (
-    accuracy, choice_of_weights, quotas, searches, training, overhead, prediction, exported, scale, zoo, agreement,
+    accuracy, choice_of_weights, quotas, searches, channels, latency, training, overhead, prediction, exported,
+    scale, zoo, agreement,
 )  # fmt: skip
+
+
+def _spread(rows: list[Row]) -> str:
+    return spread([row["test_accuracy"] for row in rows]) if rows else "–"
+
+
+def _times(row: Row | None) -> str:
+    return "–" if row is None else f"{row['over_pytorch_1']:.1f} / {row['over_pytorch_32']:.1f}"
+
+
+def _speedups(rows: list[Row]) -> str:
+    by = {row["multiple"]: f"{row['speedup']:.1f}" for row in rows}
+    return " / ".join(by.get(multiple, "–") for multiple in ("auto", 16)) if rows else "–"
 
 
 def _accuracy(rows: list[Row], method: str, sparsity: float) -> str:

@@ -1,5 +1,7 @@
 """The benchmark page: `python benchmarks/render.py` writes `docs/benchmarks.md` and `docs/plots/` from `results/`.
 
+It also fills the table of `docs/how-to/faster.md`.
+
 The plots need the extra `plots`. `python benchmarks/render.py --check` writes nothing: it exits with code 1 if the page
 or a plot is older than the results.
 """
@@ -10,9 +12,10 @@ import sys
 from pathlib import Path
 
 import plots
-from questions import QUESTIONS, Question
+from questions import QUESTIONS, Question, faster
 
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE, FASTER = DOCS / "benchmarks.md", DOCS / "how-to" / "faster.md"
 NOT_RECORDED = "not recorded"
 INTRO = """\
 # Benchmarks
@@ -29,11 +32,22 @@ def page() -> str:
     return "\n".join([INTRO, *(_section(question()) for question in QUESTIONS)])
 
 
+def pages() -> dict[Path, str]:
+    """Return the text of every page that shows results; pages with prose have the table of a question between marks."""
+    head, mark, rest = FASTER.read_text(encoding="utf-8").partition("<!-- table: faster -->\n")
+    end = rest[rest.index("<!-- end -->") :]
+    shown = faster()
+    return {PAGE: page(), FASTER: f"{head}{mark}{_source(shown)}\n\n{_table(shown)}\n{end}"}
+
+
 def _section(question: Question) -> str:
     head = "".join(f"<br>![{question.title}]({path})" for path in question.plots)
-    table = [question.columns, [_alignment(column) for column in zip(*question.table, strict=True)], *question.table]
-    lines = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
-    return f"## {question.title}\n{question.answer}<br>{_source(question)}{head}\n\n{lines}\n"
+    return f"## {question.title}\n{question.answer}<br>{_source(question)}{head}\n\n{_table(question)}\n"
+
+
+def _table(question: Question) -> str:
+    lines = [question.columns, [_alignment(column) for column in zip(*question.table, strict=True)], *question.table]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _alignment(column: tuple[str, ...]) -> str:
@@ -55,11 +69,13 @@ def main() -> int:
     """Write the page and its plots, or check them."""
     if sys.argv[1:] == ["--check"]:
         old = [f"docs/plots/{name}.svg" for name in plots.stale()]
-        old += ["docs/benchmarks.md"] if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page() else []
+        changed = (path for path, text in pages().items() if not path.exists() or path.read_text("utf-8") != text)
+        old += [str(path.relative_to(DOCS.parent)) for path in changed]
         for name in old:
             print(f"{name} is older than benchmarks/results; run `python benchmarks/render.py`", file=sys.stderr)
         return int(bool(old))
-    PAGE.write_text(page(), encoding="utf-8")
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
     plots.draw()
     return 0
 

@@ -52,11 +52,11 @@ def test_a_changed_result_makes_the_page_and_its_plot_stale(tmp_path: Path) -> N
 
 
 def test_pages_are_short() -> None:
-    """The page has at most 120 lines, the list of scripts at most 60, a table at most eight rows."""
+    """The page has at most 145 lines, the list of scripts at most 60, a table at most eight rows."""
     page = PAGE.read_text(encoding="utf-8")
     tables = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
 
-    assert 120 >= len(page.splitlines())
+    assert 145 >= len(page.splitlines())
     assert 60 >= len((BENCHMARKS / "README.md").read_text(encoding="utf-8").splitlines())
     assert page.count("\n## ") == len(tables)
     assert 8 >= max(table.count("\n") - 2 for table in tables)

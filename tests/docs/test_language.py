@@ -38,7 +38,7 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 GENERATED_PAGES = {ROOT / "docs" / "reference" / name for name in GENERATED}
-LONGEST = {ROOT / "docs" / "benchmarks.md": 120}
+LONGEST = {ROOT / "docs" / "benchmarks.md": 145}
 """Page -> lines that it may have, where that is not 180; generated pages have any number."""
 
 

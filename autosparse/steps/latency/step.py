@@ -83,7 +83,7 @@ def latency(
 ) -> None:
     """Measure the dense network and narrower copies of it in `runtime`.
 
-    `runtime_version` and `processor` identify what is measured.
+    `runtime_version` and `processor` are options for the key alone.
     """
     channels, height, width = shape
     with seeded(0):
