@@ -149,7 +149,7 @@ def missing_extras() -> dict[str, str]:
 
 @cache
 def version_of(package: str) -> str:
-    """Return the version of an installed package, or `absent`."""
+    """Return the version of an installed package, or `not installed`."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

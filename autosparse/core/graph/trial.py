@@ -11,6 +11,7 @@ from autosparse.core.graph.coupling import ChannelGroup, Coupling, couple
 from autosparse.core.graph.shrink import same_outputs
 from autosparse.core.graph.slicing import sliced, slicing_of, without_caches
 from autosparse.core.inputs import Inputs, call, noise_like
+from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import in_mode, prunable_weights
 from autosparse.lazy_torch import torch
 
@@ -120,7 +121,7 @@ class _Trial:
     def _runs_in_training(self, network: torch.nn.Module) -> bool:
         # Its code may differ there, such as in auxiliary outputs.
         try:
-            with torch.no_grad(), in_mode(network := copy.deepcopy(network), training=True):
+            with torch.no_grad(), seeded(0), in_mode(network := copy.deepcopy(network), training=True):
                 call(network, self.inputs)
         except Exception as error:
             if is_out_of_memory(error):

@@ -220,7 +220,7 @@ def _fitting(channels: int) -> int:
     return min(_BLOCK, 1 << max(0, (channels // _STEPS).bit_length() - 1))
 
 
-@units.register(tensors_smaller=True)
+@units.register(tensors_smaller=True, version=2)
 def channel(
     evidence: Evidence,
     *,
