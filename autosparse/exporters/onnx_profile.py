@@ -44,6 +44,15 @@ def narrower(content: bytes, slicing: Slicing) -> bytes:
     return data
 
 
+def session_options(onnxruntime: Any, threads: int) -> Any:
+    """Return the options of a session with a number of threads, which leaves the processor to others after each run."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # threads would slow down the next model
+    return options
+
+
 class Timed:
     """ONNX model in onnxruntime with a number of threads: a function of one batch, and its profile.
 
@@ -67,9 +76,7 @@ class Timed:
     def _open(self, profile: str = "") -> Any:
         with optional("onnxruntime", purpose="a latency budget", install="'autosparse[onnx]'"):
             import onnxruntime
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.log_severity_level = 4
+        options = session_options(onnxruntime, self._threads)
         options.enable_profiling = bool(profile)
         options.profile_file_prefix = profile
         try:

@@ -17,6 +17,7 @@ from autosparse.core.graph.slicing import Slicing, from_named, named, sliced
 from autosparse.core.inputs import Inputs, arguments, call, map_tensors, plain, tensors_in
 from autosparse.core.weights import load_state, state_of
 from autosparse.exporters._base import Function, Model, Runtime, exporters
+from autosparse.exporters.onnx_profile import session_options
 from autosparse.exporters.quantization import NONE, Quantize, calibrates, quantized, quantizes
 from autosparse.exporters.signature import BATCH, INPUT, OUTPUT, Signature, card_fields, onnx_metadata
 from autosparse.foreign_code import printing_to_stderr
@@ -108,9 +109,7 @@ def run_onnx(files: Mapping[str, bytes]) -> Function:
     """Return the model in onnxruntime, on a CPU, with torch's thread count. Raises ValueError for bad bytes."""
     with _importing():
         import onnxruntime
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options = session_options(onnxruntime, torch.get_num_threads())
     try:
         session = onnxruntime.InferenceSession(files[ONNX], options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime creates its error classes dynamically
