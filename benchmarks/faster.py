@@ -59,10 +59,10 @@ class Opened:
     run: Function
     row: dict[str, Any]
 
-    def is_dense_in(self, runtime: str) -> bool:
-        """Return whether it is the dense float32 network of a runtime."""
-        row = self.row
-        return row["unit"] == "dense" and row["runtime"] == runtime and "int8" not in row["format"]
+    @property
+    def is_dense(self) -> bool:
+        """True for the dense float32 network."""
+        return self.row["unit"] == "dense" and "int8" not in self.row["format"]
 
 
 def models(network: str) -> Iterator[Opened]:
@@ -110,11 +110,7 @@ def rows(network: str) -> Iterator[dict[str, Any]]:
     for batch in BATCHES:
         with torch.no_grad():
             seconds = timed(opened, torch.randn(batch, *SHAPES[network]))
-        runtimes = {
-            one.row["runtime"]: its
-            for one, its in zip(opened, seconds, strict=True)
-            if one.is_dense_in(one.row["runtime"])
-        }
+        runtimes = {one.row["runtime"]: its for one, its in zip(opened, seconds, strict=True) if one.is_dense}
         for one, its, row in zip(opened, seconds, measured, strict=True):
             row[f"milliseconds_{batch}"] = round(1000 * median(its), 3)
             row[f"speedup_{batch}"] = _ratio(runtimes[one.row["runtime"]], its)
@@ -127,8 +123,8 @@ def _ratio(dense: list[float], its: list[float]) -> float:
     return round(median(one / other for one, other in zip(dense, its, strict=True)), 3)
 
 
-def timed(opened: list[Opened], images: torch.Tensor) -> list[float]:
-    """Return the seconds of a batch of every model, one list per round, interleaved."""
+def timed(opened: list[Opened], images: torch.Tensor) -> list[list[float]]:
+    """Return the seconds of a batch of every model in every round, interleaved."""
     calls = [_calls(one.run, images) for one in opened]
     rounds = [
         [_seconds(one.run, images, count) for one, count in zip(opened, calls, strict=True)] for _ in range(ROUNDS)

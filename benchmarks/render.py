@@ -37,7 +37,7 @@ def pages() -> dict[Path, str]:
     head, mark, rest = FASTER.read_text(encoding="utf-8").partition("<!-- table: faster -->\n")
     end = rest[rest.index("<!-- end -->") :]
     shown = faster()
-    return {PAGE: page(), FASTER: f"{head}{mark}{_source(shown)}\n\n{_table(shown)}\n{end}"}
+    return {PAGE: page(), FASTER: f"{head}{mark}{shown.answer}<br>{_source(shown)}\n\n{_table(shown)}\n{end}"}
 
 
 def _section(question: Question) -> str:

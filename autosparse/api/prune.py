@@ -44,7 +44,7 @@ from autosparse.spec.budget import Sparsity
 from autosparse.spec.choices import Choice, Seed
 from autosparse.spec.diagnostics import explain
 from autosparse.spec.document import Document, Mark, plain_values
-from autosparse.spec.method import Method, is_of_channels, searched
+from autosparse.spec.method import Method, searched
 from autosparse.spec.resolve import filled, selection_of
 from autosparse.spec.section import Section
 from autosparse.steps.scorer import make_scorer, read_scorer, read_state
@@ -222,7 +222,7 @@ def _check_budget(sparsity: float | None, macs: float | None) -> None:
 
 def _with_unit(method: str | Mapping[str, Any] | None, unit: str | Mapping[str, Any] | None) -> str | Mapping[str, Any]:
     if method is None:
-        method = "snip" if is_of_channels(unit) else "learned"
+        return "learned" if unit is None else {"name": "own", "unit": unit}
     if unit is None:
         return method
     changed = {"preset": method} if isinstance(method, str) else {**method}

@@ -86,7 +86,7 @@ def this_machine() -> Machine:
     capability, cuda_memory = _cuda() if _torch_has_cuda() else (None, ())
     is_apple = platform.system() == "Darwin" and platform.machine() == "arm64"
     return Machine(
-        processor=described(facts.get("model name", "").strip(), flags),
+        processor=processor_name(facts.get("model name", "").strip(), flags),
         cores=(cores := usable_cores()).value,
         cpu_bfloat16=gains_by_bfloat16(flags, facts.get("vendor_id", "")),
         devices=("cuda", "cpu") if capability else ("mps", "cpu") if is_apple else ("cpu",),
@@ -108,7 +108,7 @@ _INSTRUCTIONS = {
 """Name -> the flags of Linux that say a processor has the instructions, which decide how fast networks run."""
 
 
-def described(name: str, flags: set[str]) -> str:
+def processor_name(name: str, flags: set[str]) -> str:
     """Return the name of a processor with its instruction sets: virtual machines call different ones `AMD EPYC`."""
     sets = " ".join(sets for sets, any_of in _INSTRUCTIONS.items() if flags & any_of)
     return f"{name or platform.processor() or platform.machine()}{f' ({sets})' if sets else ''}"

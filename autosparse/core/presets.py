@@ -74,7 +74,7 @@ PRESETS: dict[str, tuple[str, Method]] = {
 }
 """Preset -> (help, method)."""
 
-OF_CHANNELS: Method = {"criterion": "snip"}
+CHANNEL_DEFAULT: Method = {"criterion": "snip"}
 """The method that `unit: channel` stands for without other choices."""
 
 CONTROLS: dict[str, tuple[str, Method]] = {

@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from autosparse.core.presets import CONTROLS, OF_CHANNELS, PRESETS, SMALLER
+from autosparse.core.presets import CHANNEL_DEFAULT, CONTROLS, PRESETS, SMALLER
 from autosparse.core.schedule import schedules
 from autosparse.core.selection import selections
 from autosparse.core.units import n_of_m, units
@@ -331,7 +331,7 @@ def _filled(method: Mapping[str, Any]) -> Mapping[str, Any]:
     # Without a criterion or a preset: SNIP's channels, or the weights that a scorer predicts.
     is_short = "unit" in method and method.keys() <= {"name", "unit", "horizon"}
     if is_short and is_of_channels(method["unit"]):
-        return {"name": _default_name(method), **OF_CHANNELS, **method}
+        return {"name": _default_name(method), **CHANNEL_DEFAULT, **method}
     return {"preset": "learned", **method} if is_short or "horizon" in method else method
 
 

@@ -67,7 +67,7 @@ Budgets = Annotated[
 ]
 
 
-_OF_CHANNELS = ("magnitude", "snip", "synflow")
+_COMPARED_CHANNELS = ("magnitude", "snip", "synflow")
 """The methods that are compared by default with one of whole channels, in its unit."""
 
 Compared = Annotated[
@@ -160,7 +160,7 @@ class Spec(Section):
         unit = value["method"].get("unit")
         if not is_of_channels(unit):
             return value
-        return {**value, "compare": (*({"preset": name, "unit": unit} for name in _OF_CHANNELS), DENSE)}
+        return {**value, "compare": (*({"preset": name, "unit": unit} for name in _COMPARED_CHANNELS), DENSE)}
 
     def rules(self) -> tuple[Rule, ...]:
         sanity = (self._checked, self._checked_budget, self._checked_seeds) if self._has_sanity else ()

@@ -33,7 +33,7 @@ from autosparse.steps._base import Context, Percent, Positive, Real, StepResult,
 from autosparse.steps.context import build_network, calibration_images, images_of, masks_of
 from autosparse.steps.data import DataResult
 from autosparse.steps.init import InitResult, find_model
-from autosparse.steps.mask import ChannelMaskResult, read_masks, slices_of
+from autosparse.steps.mask import ChannelMaskResult, read_masks, slicing_under
 from autosparse.steps.train import EvaluateResult, TrainResult
 from autosparse.steps.verify_export import outputs_of, reload, running
 from autosparse.steps.workload import Facts, Workload
@@ -265,7 +265,7 @@ class _Trained:
         weights = prunable_weights(build_network(context))
         result = read_masks(context.inputs["mask"])
         masks, shape = masks_of(weights, result), InitResult.read(context.inputs["init"]).shape
-        slicing = slices_of(result)
+        slicing = slicing_under(result)
         return Model(state, masks, lambda: build_network(context), shape, slicing=slicing)
 
     @cached_property

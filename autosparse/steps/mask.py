@@ -112,7 +112,7 @@ def read_masks(artifact: Artifact) -> MaskResult:
     return (ChannelMaskResult if "slices.safetensors" in artifact.files else MaskResult).read(artifact)
 
 
-def slices_of(result: MaskResult | None) -> Slicing | None:
+def slicing_under(result: MaskResult | None) -> Slicing | None:
     """Return the smaller network that masks of whole channels leave; None for other masks."""
     return result.slices if isinstance(result, ChannelMaskResult) else None
 

@@ -24,8 +24,8 @@ from autosparse.steps.context import (
     on_device,
 )
 from autosparse.steps.init import START, InitResult
-from autosparse.steps.mask import make_masks, mask_cost, read_masks, shuffled, slices_of, takes_training
-from autosparse.steps.train import EvaluateResult, evaluate_cost, without_channels
+from autosparse.steps.mask import make_masks, mask_cost, read_masks, shuffled, slicing_under, takes_training
+from autosparse.steps.train import EvaluateResult, evaluate_cost, network_to_train
 from autosparse.steps.workload import LINE, Facts, Workload, sum_counted, sum_units, training_workload
 
 
@@ -115,7 +115,7 @@ def sanity(
     method = candidates[chosen]
     weights, shared = prunable_weights(build_network(context)), None
     result = read_masks(context.roles("mask")[chosen])
-    masks, slices = on_device(context, masks_of(weights, result)), slices_of(result)
+    masks, slices = on_device(context, masks_of(weights, result)), slicing_under(result)
     reason = left_out(check, method)
     if not reason and check == "shuffle":
         evidence = gather_evidence(context, seed=seed)
@@ -164,7 +164,7 @@ def _train(
         if all(bool((weight == before[name]).all()) for name, weight in prunable_weights(model).items()):
             return "the network begins with the same weights at every seed"
     recipe, images = Recipe(**training), images_of(context, "train")
-    model, held = without_channels(model, masks, slices)
+    model, held = network_to_train(model, masks, slices)
     train_network(model, images, recipe, generator("train", seed), masks=held, observe=context.observe)
     if not_finite(state_of(model)):
         return "training under its masks diverged"

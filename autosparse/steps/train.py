@@ -25,7 +25,7 @@ from autosparse.steps.context import (
     on_device,
     restore,
 )
-from autosparse.steps.mask import read_masks, slices_of
+from autosparse.steps.mask import read_masks, slicing_under
 from autosparse.steps.workload import LINE, Facts, Workload, training_workload
 
 
@@ -99,8 +99,8 @@ def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
     images, weights = images_of(context, "train"), prunable_weights(model)
     result = read_masks(context.inputs["mask"]) if "mask" in context.inputs else None
     masks = None if result is None else on_device(context, masks_of(weights, result))
-    slicing = slices_of(result)
-    network, masks = without_channels(model, masks, slicing)
+    slicing = slicing_under(result)
+    network, masks = network_to_train(model, masks, slicing)
     losses = train_network(
         network,
         images,
@@ -115,7 +115,7 @@ def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
     TrainResult(losses).write(context.output, state=state)
 
 
-def without_channels(
+def network_to_train(
     model: torch.nn.Module, masks: Tensors | None, slicing: Slicing | None
 ) -> tuple[torch.nn.Module, Tensors | None]:
     """Return the network to train and the masks to hold: a smaller network without masks where channels are removed.
@@ -160,7 +160,7 @@ def evaluate(context: Context, *, precision: str) -> None:
     layers = describe_layers(model, torch.zeros((1, *splits["test"].input_shape), device=context.device))
     batch = context.placement.evaluation_batch
     mask = read_masks(context.inputs["mask"]) if "mask" in context.inputs else None
-    slicing = slices_of(mask)
+    slicing = slicing_under(mask)
     network = model if slicing is None else sliced(model, slicing)
     reached = {name: accuracy(network, images, precision, batch=batch) for name, images in splits.items()}
     dense = {layer.name: layer.size for layer in layers}

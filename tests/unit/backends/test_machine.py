@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autosparse.backends.machine import described, gains_by_bfloat16
+from autosparse.backends.machine import gains_by_bfloat16, processor_name
 
 
 @pytest.mark.parametrize(
@@ -32,4 +32,4 @@ def test_precision_auto_is_what_a_processor_gains_by(flags: set[str], vendor: st
 )
 def test_processors_of_one_name_differ_by_their_instructions(flags: set[str], expected: str) -> None:
     """Virtual machines give many processors the same name; latency tables and rates are not shared among them."""
-    assert expected == described("AMD EPYC", flags)
+    assert expected == processor_name("AMD EPYC", flags)
