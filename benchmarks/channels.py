@@ -90,6 +90,7 @@ def _cell(network: str, data: str, name: str, share: str, seed: int) -> dict[str
         "name": f"{Path(__file__).parent / 'depgraph.py'}:pruned",
         "network": network,
         "share": int(share[:-1]) / 100,
+        "seed": seed,
     }
     method, compare = json.dumps(METHODS["random" if is_whole else name]), "[dense]" if is_whole else "[]"
     values = [

@@ -14,7 +14,9 @@ from autosparse.models import build_model
 _STEPS, _LEAST = 400, 0.05
 
 
-def pruned(shape: tuple[int, ...], classes: int, *, network: str = "vgg", share: float = 0.3) -> torch.nn.Module:
+def pruned(
+    shape: tuple[int, ...], classes: int, *, network: str = "vgg", share: float = 0.3, seed: int = 0
+) -> torch.nn.Module:
     """Build a network of autosparse between the channels that Torch-Pruning keeps.
 
     Args:
@@ -22,11 +24,14 @@ def pruned(shape: tuple[int, ...], classes: int, *, network: str = "vgg", share:
         classes: Number of classes; the layer that computes them stays whole.
         network: Name of the network.
         share: Largest share of the dense network's multiply-adds.
+        seed: Seed of the dense network, whose weights decide which channels stay.
 
     Returns:
         The smaller network, with the initial weights of the dense one.
     """
-    model, example = build_model(network, {}, shape, classes), torch.zeros(1, *shape)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model, example = build_model(network, {}, shape, classes), torch.zeros(1, *shape)
     last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
     total, _ = torch_pruning.utils.count_ops_and_params(model, example)
     pruner = torch_pruning.pruner.BasePruner(

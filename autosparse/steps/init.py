@@ -76,12 +76,27 @@ def init(context: Context, *, model: dict[str, Any], shape: tuple[int, int, int]
         notes = weights.load(network, model[START], (channels, height, width), classes)
     check_network(label(name), network, (channels, height, width), classes)
     state = state_of(network)
+    if "sources" in model:  # user code may draw its shapes
+        with seeded(seed + 1):
+            _check_shapes(label(name), state, state_of(build_model(name, options, (channels, height, width), classes)))
     broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
         raise StepError(f"model `{label(name)}` initializes {broken[0]} with values that are not finite")
     layers = {name: weight.numel() for name, weight in prunable_weights(network).items()}
     result = InitResult(model, (channels, height, width), classes, layers, unprunable(network), notes)
     result.write(context.output, state=state)
+
+
+def _check_shapes(name: str, state: Tensors, other: Tensors) -> None:
+    # Every step builds the network again, at any seed, and loads its state.
+    for part in dict.fromkeys([*state, *other]):
+        first, second = (tuple(some[part].shape) if part in some else None for some in (state, other))
+        if first != second:
+            raise StepError(
+                f"model `{name}` builds another network at each seed: {part} is {first or 'absent'} and then "
+                f"{second or 'absent'}",
+                "shapes may depend on the factory's options, not on random numbers",
+            )
 
 
 def find_model(context: Context, model: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

@@ -424,6 +424,17 @@ def test_end_to_end(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None
     assert (steps - 1, 1) == (summary["run"], summary["reuse"])
 
 
+def test_a_network_that_draws_its_shapes(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every step builds the network again: shapes that depend on the seed are an error with a reason."""
+    drawn = "    width = 3 + int(torch.randint(500, ()))\n    return "
+    write(here.folder, net="import torch\n" + NET.replace("    return ", drawn, 1))
+    ended = call(capsys, "run own.yaml")
+
+    assert 1 == ended.code
+    assert "step `init/net.py:build/seed0` failed: model `net.py:build` builds another network at each" in ended.err
+    assert "shapes may depend on the factory's options, not on random numbers" in ended.err
+
+
 def test_a_source_that_changes_while_it_runs(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A network that is not the planned one any more is not trained under the planned one's key."""
     net = here.folder / "net.py"
