@@ -40,7 +40,8 @@ TRAIN = """
 import sys, time
 import torch
 from autosparse.backends import Placement, backends
-from autosparse.core.training.loop import Recipe, train
+from autosparse.core.training.loop import train
+from autosparse.core.training.recipe import Recipe
 from autosparse.measure.probe import made_up_images
 from autosparse.models import build_model
 placement = Placement("cpu", int(sys.argv[1]), adaptive=sys.argv[2] == "auto")

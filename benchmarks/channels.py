@@ -177,7 +177,8 @@ def measure_training(*networks: str) -> None:
     from autosparse import prune
     from autosparse.core.allocation import macs
     from autosparse.core.images import Images
-    from autosparse.core.training.loop import Recipe, train
+    from autosparse.core.training.loop import train
+    from autosparse.core.training.recipe import Recipe
     from autosparse.core.weights import describe_layers
     from autosparse.models import build_model
 

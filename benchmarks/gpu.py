@@ -29,7 +29,8 @@ from torch.utils.benchmark import Timer
 
 from autosparse import prune
 from autosparse.core.images import Images
-from autosparse.core.training.loop import Recipe, accuracy, train
+from autosparse.core.training.loop import accuracy, train
+from autosparse.core.training.recipe import Recipe
 from autosparse.datasets import open_source
 from autosparse.models import build_model
 

@@ -25,7 +25,8 @@ import autosparse
 from autosparse.backends import this_machine
 from autosparse.core.images import epoch
 from autosparse.core.irp import irp_round, keep_after, prune_survivors
-from autosparse.core.training.loop import Recipe, accuracy
+from autosparse.core.training.loop import accuracy
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import prunable_weights, total_of
 from autosparse.cost.work import count_work
 from autosparse.measure.probe import made_up_images

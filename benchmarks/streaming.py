@@ -81,7 +81,8 @@ def peaks() -> None:
 
 def peak(way: str) -> None:
     """Train for 40 steps of 128 images in this process."""
-    from autosparse.core.training.loop import Recipe, train
+    from autosparse.core.training.loop import train
+    from autosparse.core.training.recipe import Recipe
     from autosparse.models import build_model
 
     part = MANY // 10

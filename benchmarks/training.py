@@ -31,7 +31,8 @@ from autosparse.core.images import Images
 from autosparse.core.irp import irp_round, keep_after, prune_survivors
 from autosparse.core.selection import keep_top
 from autosparse.core.sparse.training import share_left
-from autosparse.core.training.loop import Recipe, accuracy, train
+from autosparse.core.training.loop import accuracy, train
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import Tensors, describe_layers, keep_count, load_state, prunable_weights, total_of
 from autosparse.datasets import open_source
 from autosparse.measure.probe import made_up_images

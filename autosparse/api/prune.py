@@ -24,7 +24,7 @@ from autosparse.core.layer_kinds import Kind, declare_layers, declared_of
 from autosparse.core.schedule import Pruning
 from autosparse.core.torch_compat.autocast_state import autocast_suspended
 from autosparse.core.torch_compat.random_state import seeded
-from autosparse.core.training.loop import Recipe
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.units.cost import in_macs, in_weights
 from autosparse.core.weights import (
     Tensors,

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autosparse.console.format import plain, results, show_table
-from autosparse.core.training.loop import DENSE
+from autosparse.core.training.torch_compile import DENSE
 from autosparse.cost.fitted import Fitted, PayBack, Shared, paybacks
 from autosparse.cost.price import NO_PRICE
 from autosparse.cost.rates import BUSY

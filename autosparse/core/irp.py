@@ -12,7 +12,8 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images
 from autosparse.core.selection import keep_top, ranks_of
 from autosparse.core.torch_compat.memory_layout import images_for
-from autosparse.core.training.loop import Observe, Recipe, Team, accuracy, train
+from autosparse.core.training.loop import Observe, Team, accuracy, train
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import Tensors, load_state, prunable_weights, together
 from autosparse.lazy_torch import torch
 

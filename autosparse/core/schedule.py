@@ -20,9 +20,9 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.inputs import in_parts
 from autosparse.core.selection import descending, draws, reached_by, selections
 from autosparse.core.torch_compat.random_state import seed_of
-from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Divergence, Learner, learn_briefly, seeded_by
 from autosparse.core.training.optimizers import adam
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.units import Unit
 from autosparse.core.weights import Layer, Tensors, full_masks, kept
 from autosparse.core.zero_scores import NoSignal, is_by_position, lowest_kept, without_ties

@@ -17,7 +17,8 @@ from typing import Any
 
 from autosparse.backends import Placement
 from autosparse.core.scorers import groups_of, score_weights, scorers
-from autosparse.core.training.loop import Recipe, train
+from autosparse.core.training.loop import train
+from autosparse.core.training.recipe import Recipe
 from autosparse.cost.price import Price
 from autosparse.cost.rates import BUSY
 from autosparse.errors import MissingRequirement, StepError

@@ -28,7 +28,8 @@ from autosparse.core.features import Position, Seen, table_layers
 from autosparse.core.graph.connectivity import effective
 from autosparse.core.images import Images
 from autosparse.core.torch_compat.random_state import seeded
-from autosparse.core.training.loop import Recipe, accuracy, train
+from autosparse.core.training.loop import accuracy, train
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import prunable_weights
 from autosparse.errors import AutosparseError, UsageError
 from autosparse.lazy_torch import numpy, torch

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from autosparse.core.images import Images
-from autosparse.core.training.loop import Recipe, learning_rate, training_steps_of
+from autosparse.core.training.recipe import Recipe, learning_rate, training_steps_of
 from autosparse.lazy_torch import torch
 from autosparse.measure.probe import clock, made_up_images
 from autosparse.models import build_model

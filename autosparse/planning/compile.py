@@ -8,7 +8,7 @@ from typing import Any
 from autosparse.core.features import feature_groups
 from autosparse.core.irp import rounds_to
 from autosparse.core.scorers import groups_of
-from autosparse.core.training.loop import of_a_step, training_steps_of
+from autosparse.core.training.recipe import of_a_step, training_steps_of
 from autosparse.core.weights import keep_count
 from autosparse.datasets import Source
 from autosparse.errors import InvalidValue, UsageError

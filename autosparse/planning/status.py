@@ -14,7 +14,7 @@ from importlib import util
 from typing import Any
 
 from autosparse.backends import Machine, Placement, environment, missing_extras
-from autosparse.core.training.loop import DENSE
+from autosparse.core.training.torch_compile import DENSE
 from autosparse.errors import UsageError
 from autosparse.exporters import exporters
 from autosparse.planning.model import Plan, Step

@@ -17,7 +17,7 @@ from autosparse.core.graph.repair import repairs
 from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
-from autosparse.core.training.loop import Recipe
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.units import n_of_m, units
 from autosparse.datasets import datasets
 from autosparse.exporters import exporters

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 from autosparse.core.ranking import Objective, Split
-from autosparse.core.training.loop import MOST_EPOCHS
+from autosparse.core.training.recipe import MOST_EPOCHS
 from autosparse.pretrained import pretrained_scorers
 from autosparse.spec.choices import (
     Choice,

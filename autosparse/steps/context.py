@@ -12,7 +12,7 @@ from autosparse.core.evidence import Batch, Evidence
 from autosparse.core.images import Images, epoch
 from autosparse.core.torch_compat.memory_layout import images_for
 from autosparse.core.torch_compat.random_state import seed_of, seeded
-from autosparse.core.training.loop import Recipe
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import Tensors, describe_layers, explain_unprunable, load_state, prunable_weights
 from autosparse.errors import Diverged, StepError
 from autosparse.lazy_torch import torch

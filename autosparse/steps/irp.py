@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.irp import RANK_IMAGES, PerRoundOf, RankBy, irp_round, keep_after
-from autosparse.core.training.loop import Recipe, train
+from autosparse.core.training.loop import train
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import Tensors, kept, prunable_weights, state_of, total_of
 from autosparse.errors import StepError
 from autosparse.steps._base import (

@@ -9,8 +9,8 @@ from typing import Any
 from autosparse.core.evidence import Evidence
 from autosparse.core.features import columns_of, describe
 from autosparse.core.irp import round_by_round, rounds_that_learned, rounds_to_describe, survival
-from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Divergence, warmed_up
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import Tensors, total_of
 from autosparse.errors import Diverged, StepError
 from autosparse.lazy_torch import torch

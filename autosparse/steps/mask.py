@@ -19,8 +19,8 @@ from autosparse.core.irp import survival_order
 from autosparse.core.sanity import shuffle as permute
 from autosparse.core.schedule import Pruning, schedules, training_steps
 from autosparse.core.selection import selections
-from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Divergence
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.units import units
 from autosparse.core.units.cost import Cost, in_macs, in_weights
 from autosparse.core.units.latency import LatencyTable

@@ -8,8 +8,9 @@ from typing import Any
 
 from autosparse.core.graph.slicing import Slicing
 from autosparse.core.sanity import best_of, invert, left_out, overlap, permute_labels, permute_pixels
-from autosparse.core.training.loop import Recipe, accuracy, of_a_step
+from autosparse.core.training.loop import accuracy
 from autosparse.core.training.loop import train as train_network
+from autosparse.core.training.recipe import Recipe, of_a_step
 from autosparse.core.weights import Tensors, prunable_weights, state_of
 from autosparse.errors import StepError
 from autosparse.steps._base import Context, Percent, Share, StepResult, operations

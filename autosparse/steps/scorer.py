@@ -13,8 +13,8 @@ from autosparse.core.evidence import Evidence, Scorer
 from autosparse.core.features import Features, columns_of, feature_groups
 from autosparse.core.scorers import groups_of, score_weights, scorers
 from autosparse.core.selection import selections
-from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import warmed_up
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import Tensors
 from autosparse.errors import Diverged, StepError, UsageError
 from autosparse.lazy_torch import torch

@@ -10,8 +10,9 @@ from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.allocation import macs
 from autosparse.core.graph.connectivity import Finding
 from autosparse.core.graph.slicing import Slicing, sliced
-from autosparse.core.training.loop import Recipe, accuracy
+from autosparse.core.training.loop import accuracy
 from autosparse.core.training.loop import train as train_network
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import Tensors, describe_layers, prunable_weights, state_of, total_of
 from autosparse.lazy_torch import torch
 from autosparse.steps._base import Context, Count, Percent, Positive, Real, StateResult, StepResult, operations

@@ -9,8 +9,9 @@ from typing import Any
 from autosparse.core.features import Features
 from autosparse.core.ranking import HeldOut, Objective, Split, cross_validate
 from autosparse.core.scorers import scorers
-from autosparse.core.training.loop import Recipe, accuracy, of_a_step
+from autosparse.core.training.loop import accuracy
 from autosparse.core.training.loop import train as train_network
+from autosparse.core.training.recipe import Recipe, of_a_step
 from autosparse.core.weights import Tensors
 from autosparse.errors import StepError
 from autosparse.steps._base import Context, operations

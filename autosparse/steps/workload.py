@@ -16,7 +16,7 @@ from typing import Any
 
 from autosparse.core.features import columns_of, needs_of
 from autosparse.core.images import batch_sizes
-from autosparse.core.training.loop import Recipe, training_steps_of
+from autosparse.core.training.recipe import Recipe, training_steps_of
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts
 from autosparse.store import digest

@@ -171,7 +171,8 @@ def test_nothing_of_the_compiler_is_imported() -> None:
 _PROGRAM = """
 import sys, torch
 from autosparse.core.images import Images
-from autosparse.core.training.loop import Recipe, train
+from autosparse.core.training.loop import train
+from autosparse.core.training.recipe import Recipe
 images = Images(torch.zeros((4, 4, 4, 1), dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), torch.zeros(1), torch.ones(1))
 network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
 train(network, images, Recipe(epochs=1, batch=2, crop=0, precision="float32"), torch.Generator().manual_seed(1))

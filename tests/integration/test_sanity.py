@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from autosparse.core.training.loop import Recipe, accuracy, train
+from autosparse.core.training.loop import accuracy, train
+from autosparse.core.training.recipe import Recipe
 from autosparse.models import models
 from autosparse.report.schema import Report
 from autosparse.steps.context import generator, load_images

@@ -1,82 +1,27 @@
-"""The one training loop and the one recipe that every method shares."""
+"""The one training loop that every method shares."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol, TypeAlias
-
-from annotated_types import Ge, Gt, Le, Lt
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Protocol
 
 from autosparse.borders import optional
-from autosparse.core.images import Images, batch_sizes, epoch
+from autosparse.core.images import Images, epoch
 from autosparse.core.torch_compat.memory_layout import flattened, in_shape, lay_out
 from autosparse.core.training.optimizers import Update, adam, sgd
+from autosparse.core.training.recipe import Recipe, learning_rate, training_steps_of
+from autosparse.core.training.torch_compile import Forward, compiled
 from autosparse.core.weights import prunable_weights
-from autosparse.errors import MissingExtra, StepError
 from autosparse.lazy_torch import torch
-
-MOST_EPOCHS = 100_000
-"""The limit of any training."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """The training recipe. Every field is an option of a spec's `training`."""
-
-    epochs: Annotated[
-        int | float, Gt(0), Le(MOST_EPOCHS), "passes over the training set; 2.5 stops halfway in the third"
-    ] = 160
-    batch: Annotated[int, Ge(1), "batch size, in images"] = 128
-    optimizer: Annotated[Literal["sgd", "adamw"], "optimizer"] = "sgd"
-    lr: Annotated[float, Gt(0), "peak learning rate"] = 0.1
-    momentum: Annotated[float, Ge(0), Lt(1), "momentum of SGD"] = 0.9
-    nesterov: Annotated[bool, "Nesterov momentum of SGD"] = True
-    weight_decay: Annotated[float, Ge(0), "weight decay on every parameter"] = 5e-4
-    schedule: Annotated[Literal["cosine", "one_cycle", "steps", "constant"], "learning-rate schedule"] = "cosine"
-    warmup: Annotated[float, Ge(0), Lt(1), "fraction of the steps with linear learning-rate warm-up"] = 0.05
-    drops: Annotated[
-        tuple[Annotated[float, Gt(0), Lt(1)], ...], "milestones of schedule `steps`, as fractions of the steps"
-    ] = (0.375, 0.75)
-    drop: Annotated[float, Gt(0), Lt(1), "learning-rate factor at each milestone of schedule `steps`"] = 0.2
-    label_smoothing: Annotated[float, Ge(0), Lt(1), "label smoothing: fraction spread over all classes"] = 0.0
-    crop: Annotated[int, Ge(0), "random crop: largest shift in pixels"] = 4
-    flip: Annotated[bool, "random horizontal flip"] = True
-    cutout: Annotated[int, Ge(0), "Cutout: side in pixels of a square filled with the mean colour"] = 0
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16"], "precision of the forward pass; auto: bfloat16 if the processor has it"
-    ] = "auto"
-    kernels: Annotated[
-        Literal["dense", "sparse", "compiled"],
-        "kernels of masked layers. sparse: float32 sparse kernels on a CPU, if masks keep at most 1/16 of the "
-        "multiply-adds, else dense (extra `sparse`). compiled: torch.compile, which takes seconds per training; the "
-        "plan shows whether it pays off",
-    ] = "dense"
-
 
 FEW = 0.0625
 """The largest share of multiply-adds at which sparse kernels are faster, at any precision of dense ones and any number
 of threads: measured on ResNet-20, ResNet-18 and a VGG (benchmarks/)."""
 
-STEP_FIELDS = (
-    "batch", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "crop", "flip", "cutout", "precision",
-)  # fmt: skip
-"""The fields of a recipe that define a step when masks are learned: not the number of steps, nor fields that depend on
-it, and no label smoothing, since the loss is that of criteria."""
-
-
-def of_a_step(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a recipe that define a step, as far as they are given."""
-    return {name: recipe[name] for name in STEP_FIELDS if name in recipe}
-
-
-DENSE = "`--set training.kernels=dense` uses dense kernels"
-_COMPILERS = ("InvalidCxxCompiler", "TritonMissing")  # torch's errors for a missing compiler
 _LEAST = 2  # images that batch normalization needs
 
-Forward: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 Observe = Callable[..., None]
 """A callback with epochs done, total epochs, and the mean loss of the last one."""
 
@@ -205,11 +150,6 @@ def _epochs(
     return history
 
 
-def training_steps_of(recipe: Recipe, images: int) -> int:
-    """Return the number of steps of a training: a fraction of an epoch takes that share of its batches."""
-    return max(1, round(recipe.epochs * len(batch_sizes(images, recipe.batch))))
-
-
 def accuracy(model: torch.nn.Module, images: Images, precision: str, *, batch: int = 1000) -> float:
     """Return the share of the images whose highest output is their label, in percent, with running statistics."""
     correct = 0
@@ -219,21 +159,6 @@ def accuracy(model: torch.nn.Module, images: Images, precision: str, *, batch: i
         for inputs, labels in images.in_order(batch):
             correct += int((model(inputs).argmax(dim=1) == labels).sum())
     return 100 * correct / len(images)
-
-
-def learning_rate(recipe: Recipe, progress: float) -> float:
-    """Return the learning rate at a share of the steps in [0, 1), as a multiple of the peak."""
-    warmup = 0.3 if recipe.schedule == "one_cycle" else recipe.warmup
-    if progress < warmup:
-        return 0.04 + 0.96 * progress / warmup
-    rest = (progress - warmup) / (1 - warmup)
-    match recipe.schedule:
-        case "cosine" | "one_cycle":
-            return (1 + math.cos(math.pi * rest)) / 2
-        case "steps":
-            return recipe.drop ** sum(progress >= share for share in recipe.drops)
-        case "constant":
-            return 1.0
 
 
 def update_rule(flat: torch.nn.Parameter, recipe: Recipe) -> Update:
@@ -293,41 +218,3 @@ def _flat_mask(
         if parameter.requires_grad
     ]
     return torch.cat(parts)
-
-
-@contextmanager
-def compiled(model: torch.nn.Module) -> Iterator[Forward]:
-    """Yield a forward pass of `model`, compiled for the first batch's size; other batches run uncompiled.
-
-    Recompiled for every training, so that results do not depend on earlier compilations in the process. Raises
-    MissingExtra without a C++ compiler or, on GPUs, Triton, and StepError for a network that torch cannot compile.
-    """
-    size: int | None = None
-    on_cpu = next(model.parameters()).device.type == "cpu"
-    # Releases of torch before 2.14 reuse code on disk even if it was compiled for another number of threads.
-    options: dict[str, Any] = {"cpp.threads": torch.get_num_threads()} if on_cpu else {}
-    torch.compiler.reset()
-    made = torch.compile(model, dynamic=False, options=options)
-
-    def forward(images: torch.Tensor) -> torch.Tensor:
-        nonlocal size
-        size = size or len(images)
-        return made(images) if len(images) == size else model(images)  # type: ignore[no-any-return]
-
-    try:
-        yield forward
-    except Exception as error:
-        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise _explained(error) from error
-        raise
-    finally:
-        torch.compiler.reset()
-
-
-def _explained(error: Exception) -> MissingExtra | StepError:
-    message = f"{type(error).__name__}: {error}"
-    if any(name in message for name in _COMPILERS):
-        needed = "Triton" if "Triton" in message else "a C++ compiler"
-        return MissingExtra(f"torch compiles with {needed}, and finds none", f"install it, or {DENSE}")
-    first = str(error).strip().partition("\n")[0] or type(error).__name__
-    return StepError(f"torch cannot compile this network: {first}", DENSE)

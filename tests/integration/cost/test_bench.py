@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from autosparse.backends import Placement, this_machine
-from autosparse.core.training.loop import Recipe
+from autosparse.core.training.recipe import Recipe
 from autosparse.cost.bench import measure_speed
 from autosparse.cost.fit import fit_plan
 from autosparse.errors import StepError

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from autosparse.core.images import epoch
-from autosparse.core.training.loop import Recipe
+from autosparse.core.training.recipe import Recipe
 from autosparse.steps.context import generator, training_stream
 from autosparse.store import load_tensors
 from tests.conftest import Workspace, call

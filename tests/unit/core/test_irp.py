@@ -22,7 +22,8 @@ from autosparse.core.irp import (
     rounds_to,
     survival_order,
 )
-from autosparse.core.training.loop import Recipe, accuracy, train
+from autosparse.core.training.loop import accuracy, train
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import Tensors, kept, load_state, prunable_weights, total_of
 from tests.unit.core.conftest import Small, all_ones, assert_same, images_of, random_masks, seeded, small, snapshot
 

@@ -18,8 +18,8 @@ from autosparse.core.evidence import Batch, Evidence
 from autosparse.core.sanity import invert
 from autosparse.core.schedule import Pruning, learn_scores, ranks, schedules, threshold, training_steps
 from autosparse.core.selection import selections
-from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Learner, learn_briefly, warmed_up
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import Tensors, kept, prunable_weights, total_of
 from tests.unit.core.conftest import (
     SHAPE,

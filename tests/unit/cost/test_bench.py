@@ -11,7 +11,8 @@ import torch
 
 from autosparse.backends import Placement, this_machine
 from autosparse.console.models import show_bench
-from autosparse.core.training.loop import Recipe, accuracy, train
+from autosparse.core.training.loop import accuracy, train
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import prunable_weights
 from autosparse.cost.bench import Bench, Trained, measure_speed
 from autosparse.cost.fit import fit_plan

@@ -11,7 +11,7 @@ import torch
 
 from autosparse.backends import Placement
 from autosparse.core.images import Images
-from autosparse.core.training.loop import Recipe
+from autosparse.core.training.recipe import Recipe
 from autosparse.errors import MissingExtra
 from autosparse.measure import network_probe
 from autosparse.measure.network_probe import compare_compiled, count_rates, derive, probe_network

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autosparse.backends import Machine
-from autosparse.core.training.loop import STEP_FIELDS
+from autosparse.core.training.recipe import STEP_FIELDS
 from autosparse.planning.compile import compile_plan
 from autosparse.planning.model import Plan
 from autosparse.spec import load_spec, resolve

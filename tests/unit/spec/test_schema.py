@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from autosparse.backends import Machine
 from autosparse.core.presets import PRESETS
-from autosparse.core.training.loop import Recipe
+from autosparse.core.training.recipe import Recipe
 from autosparse.models import models
 from autosparse.registry import Registry, options_of
 from autosparse.spec import Method, Spec, load_spec, resolve, shipped, spec_schema

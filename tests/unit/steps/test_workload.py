@@ -16,7 +16,8 @@ from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images, batch_sizes
 from autosparse.core.scorers import macs_of, scorers
-from autosparse.core.training.loop import Recipe, accuracy, train
+from autosparse.core.training.loop import accuracy, train
+from autosparse.core.training.recipe import Recipe
 from autosparse.cost.work import count_dense_training, count_work
 from autosparse.measure.probe import evidence_of, learn_scorer, made_up_images, random_tables
 from autosparse.steps.workload import GRADIENT, HESSIAN_PRODUCT, NOTHING, Counted, images_in, sum_counted

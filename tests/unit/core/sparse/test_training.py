@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from autosparse.core.sparse.training import share_left, sparse_kernels
-from autosparse.core.training.loop import FEW, Recipe, train
+from autosparse.core.training.loop import FEW, train
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import prunable_weights
 from autosparse.errors import MissingExtra
 from autosparse.lazy_torch import torch

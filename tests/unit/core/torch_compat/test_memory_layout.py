@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from autosparse.core.images import Images
 from autosparse.core.torch_compat.memory_layout import images_for, lay_out, takes_channels_last
-from autosparse.core.training.loop import Recipe, accuracy, train
+from autosparse.core.training.loop import accuracy, train
 from autosparse.core.training.masked_steps import learn_briefly
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import prunable_weights
 from autosparse.errors import OwnCodeError
 from tests.unit.core.conftest import evidence_of

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from autosparse.core.images import Images, epoch
-from autosparse.core.training.loop import Recipe, accuracy, learning_rate, train, training_steps_of
+from autosparse.core.training.loop import accuracy, train
 from autosparse.core.training.optimizers import Update
+from autosparse.core.training.recipe import Recipe, learning_rate, training_steps_of
 from autosparse.core.weights import Tensors, prunable_weights
 from tests.unit.core.conftest import (
     CLASSES,

@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from autosparse.core.training.loop import Recipe, compiled, train
+from autosparse.core.training.loop import train
+from autosparse.core.training.recipe import Recipe
+from autosparse.core.training.torch_compile import compiled
 from autosparse.errors import MissingExtra, StepError
 from tests.unit.core.conftest import images_of, seeded
 

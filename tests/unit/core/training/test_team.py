@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from autosparse.core.images import Images
-from autosparse.core.training.loop import Recipe, train
+from autosparse.core.training.loop import train
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import prunable_weights
 
 

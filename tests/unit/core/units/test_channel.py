@@ -16,7 +16,7 @@ from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
 from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import selections
-from autosparse.core.training.loop import Recipe
+from autosparse.core.training.recipe import Recipe
 from autosparse.core.units import units
 from autosparse.core.units.channel import Channels
 from autosparse.core.units.cost import in_macs, in_weights
