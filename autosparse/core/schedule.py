@@ -94,14 +94,18 @@ class Pruning:
             present = masks
             if not (regrow and any(bool(values.any()) for values in scores.values())):
                 scores = {name: values.masked_fill(~masks[name], -math.inf) for name, values in scores.items()}
-            masks = self._chosen(scores, keep, present, evidence, last=number == len(counts))
+            masks = self.chosen(scores, keep, present, evidence, last=number == len(counts))
             if number < len(counts):
                 evidence = evidence.masked(self.spread(masks))
             if not steps:
                 self.observe(number, len(counts))
         return masks
 
-    def _chosen(self, scores: Tensors, keep: int, present: Tensors, evidence: Evidence, *, last: bool) -> Tensors:
+    def chosen(self, scores: Tensors, keep: int, present: Tensors, evidence: Evidence, *, last: bool) -> Tensors:
+        """Return masks with `keep` of the units that are `present`, -inf being the score of others.
+
+        A round that is not the `last` keeps at most what the allocation can place. Ties among zeros are drawn.
+        """
         # Ties would keep the first weights: zeros, which may fill whole layers, are drawn instead.
         masks = self.fill(scores, self._quotas(scores, keep, last=last), evidence)
         if not is_by_position(masks, scores) or draws(self.select, evidence):

@@ -1,1 +1,1 @@
-"""Training: the loop and recipe that every method shares, update rules, and short trainings on a copy."""
+"""Training: the loop and recipe that every method shares, rules that change masks, and short trainings on a copy."""

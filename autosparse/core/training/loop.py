@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from autosparse.borders import optional
-from autosparse.core.images import Images, epoch
+from autosparse.core.images import Images, batch_sizes, epoch
 from autosparse.core.torch_compat.memory_layout import flattened, in_shape, lay_out
 from autosparse.core.training.optimizers import Update, adam, sgd
 from autosparse.core.training.recipe import Recipe, learning_rate, training_steps_of
 from autosparse.core.training.torch_compile import Forward, compiled
-from autosparse.core.weights import prunable_weights
+from autosparse.core.training.updates import Change, MaskUpdates, Moment
+from autosparse.core.weights import Tensors, full_masks, prunable_weights, state_of
 from autosparse.lazy_torch import torch
 
 FEW = 0.0625
@@ -59,23 +62,176 @@ def train(
     A `team` averages its gradients in every step (data-parallel training); the batch size is the recipe's. BatchNorm
     uses the statistics of each share, and at the end averages the running ones.
     """
-    images = lay_out(model, images)
-    model.train()
-    flat = _flatten(model, channels_last=not images.contiguous)
-    present = None if masks is None else _flat_mask(model, flat, masks, channels_last=not images.contiguous)
-    if present is not None:
-        flat.data.mul_(present)
-    if team is not None:
-        team.lead(flat.data)
-        if present is not None:
-            team.lead(present)
-    with _kernels(model, images, recipe, masks if team is None else None) as forward:
-        history = _epochs(forward, flat, images, recipe, generator, present, begin, end, observe, team)
-    if team is not None:
-        for buffer in model.buffers():
-            if buffer.is_floating_point():
-                team.mean(buffer)
-    return history
+    return _Training(model, images, recipe, masks, None, team).run(generator, begin, end, observe)
+
+
+@dataclass(frozen=True)
+class SparseTraining:
+    """A training whose masks changed: the mean loss of every epoch, the last masks, and every change."""
+
+    losses: list[float]
+    masks: Tensors
+    changes: tuple[Change, ...]
+
+
+def train_sparse(
+    model: torch.nn.Module,
+    images: Images,
+    recipe: Recipe,
+    generator: torch.Generator,
+    updates: MaskUpdates,
+    *,
+    masks: Mapping[str, torch.Tensor] | None = None,
+    observe: Observe = lambda *_: None,
+    team: Team | None = None,
+) -> SparseTraining:
+    """Train `model` in place as `train` does, while `updates` change its masks; without `masks` it starts dense.
+
+    Weights that grow start from zero, and so does their optimizer state. With several cycles the recipe repeats.
+    """
+    present = full_masks(prunable_weights(model)) if masks is None else masks
+    training = _Training(model, images, recipe, present, updates, team)
+    losses = training.run(generator, 0, None, observe)
+    return SparseTraining(losses, training.masks, tuple(training.changes))
+
+
+class _Training:
+    # One training: the network's parameters as one vector, its optimizer, masks and kernels.
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        images: Images,
+        recipe: Recipe,
+        masks: Mapping[str, torch.Tensor] | None,
+        updates: MaskUpdates | None,
+        team: Team | None,
+    ) -> None:
+        self._model, self._images, self._recipe = model, lay_out(model, images), recipe
+        self._updates, self._team = updates, team
+        device = next(model.parameters()).device
+        self.masks: Tensors = {name: mask.bool().to(device) for name, mask in (masks or {}).items()}
+        self.changes: list[Change] = []
+        model.train()
+        self._flat = _flatten(model, channels_last=self._channels_last)
+        self._optimizer = update_rule(self._flat, recipe)
+        self._present = None if masks is None else self._flattened(masks)
+        if self._present is not None:
+            self._flat.data.mul_(self._present)
+        if team is not None:
+            team.lead(self._flat.data)
+            if self._present is not None:
+                team.lead(self._present)
+        self._kernels = ExitStack()
+        self._forward: Forward = model
+
+    def run(self, generator: torch.Generator, begin: int, end: int | None, observe: Observe) -> list[float]:
+        """Take the steps from `begin` to `end`, and return the mean loss of every epoch."""
+        with self._kernels:
+            self._open_kernels()
+            losses = self._epochs(generator, begin, end, observe)
+        if self._team is not None:
+            for buffer in self._model.buffers():
+                if buffer.is_floating_point():
+                    self._team.mean(buffer)
+        return losses
+
+    def _epochs(self, generator: torch.Generator, begin: int, end: int | None, observe: Observe) -> list[float]:
+        recipe, cycles = self._recipe, self._updates.cycles if self._updates else 1
+        cycle = training_steps_of(recipe, len(self._images))
+        steps = cycles * cycle
+        stop = steps if end is None else min(end, steps)
+        epochs = math.ceil(steps / len(batch_sizes(len(self._images), recipe.batch)))
+        step, history = 0, list[float]()
+        for done in range(epochs):
+            total, seen = torch.zeros((), device=self._flat.device), 0.0
+            for inputs, labels in epoch(
+                self._images, batch=recipe.batch, crop=recipe.crop, flip=recipe.flip, cutout=recipe.cutout,
+                generator=generator,
+            ):  # fmt: skip
+                if step >= stop:
+                    break
+                if step < begin:
+                    step += 1
+                    continue
+                self._optimizer.lr = recipe.lr * learning_rate(recipe, step % cycle / cycle)
+                loss, count = self._step(inputs, labels, step, steps)
+                total += loss * count
+                seen += count
+                step += 1
+            if seen:
+                history.append(_mean_loss(total, seen, self._team))
+            observe(done + 1, epochs, history[-1] if seen else None)
+            if step >= stop:
+                break
+        return history
+
+    def _step(self, inputs: torch.Tensor, labels: torch.Tensor, step: int, steps: int) -> tuple[torch.Tensor, float]:
+        # One step on a batch: the mean loss of this member's share, and the images it counts for.
+        updates = self._updates if self._updates is not None and self._updates.due(step, steps) else None
+        if updates is not None and self._recipe.kernels == "sparse":
+            self._close_kernels()  # they leave out the gradients of masked weights
+        loss, count = self._backward(inputs, labels)
+        if updates is None or not updates.replaces_step:
+            self._optimizer.step()
+            if self._present is not None:
+                self._flat.data.mul_(self._present)
+        if updates is not None:
+            self._change(updates, step, steps)
+        return loss, count
+
+    def _backward(self, inputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, float]:
+        recipe, team, gradient, whole = self._recipe, self._team, self._flat.grad, len(labels)
+        assert gradient is not None
+        if team is not None:
+            inputs, labels = _share(inputs, team), _share(labels, team)
+        with autocast(self._flat.device, recipe.precision):
+            outputs = self._forward(inputs)
+        loss = torch.nn.functional.cross_entropy(outputs.float(), labels, label_smoothing=recipe.label_smoothing)
+        gradient.zero_()
+        count: float = len(labels)
+        if team is None:
+            loss.backward()
+        else:  # every image weighs the same, whatever the size of its share
+            count = len(labels) if len(labels) < whole else whole / team.size
+            (loss * (count * team.size / whole)).backward()
+            team.mean(gradient)
+        return loss.detach(), count
+
+    def _change(self, updates: MaskUpdates, step: int, steps: int) -> None:
+        weights = prunable_weights(self._model)
+        values = {name: weight.detach() for name, weight in weights.items()}
+        gradients = {name: weight.grad for name, weight in weights.items() if weight.grad is not None}
+        masks = updates.change(Moment(step, steps, values, gradients, self.masks, partial(state_of, self._model)))
+        grown = {name: mask & ~self.masks[name] for name, mask in masks.items()}
+        self.masks = masks
+        self._present = self._flattened(masks)
+        self._flat.data.mul_(self._present)
+        fresh = self._flattened(grown, otherwise=False)
+        for tensors in self._optimizer.state:
+            for tensor in tensors:
+                if tensor is not None and tensor.shape == fresh.shape:
+                    tensor.masked_fill_(fresh.bool(), 0)
+        kept, counts = (sum(int(mask.count_nonzero()) for mask in some.values()) for some in (masks, grown))
+        self.changes.append(Change(step, kept, counts))
+        if self._recipe.kernels == "sparse":
+            self._open_kernels()
+
+    @property
+    def _channels_last(self) -> bool:
+        return not self._images.contiguous
+
+    def _flattened(self, masks: Mapping[str, torch.Tensor], *, otherwise: bool = True) -> torch.Tensor:
+        return _flat_mask(self._model, self._flat, masks, channels_last=self._channels_last, otherwise=otherwise)
+
+    def _open_kernels(self) -> None:
+        masks = self.masks if self._present is not None and self._team is None else None
+        self._close_kernels()
+        self._forward = self._kernels.enter_context(_kernels(self._model, self._images, self._recipe, masks))
+
+    def _close_kernels(self) -> None:
+        self._kernels.close()
+        self._forward = self._model
 
 
 def _kernels(
@@ -90,64 +246,6 @@ def _kernels(
         from autosparse.core.sparse.training import share_left, sparse_kernels
     example, _ = next(images.in_order(1))
     return sparse_kernels(model, masks) if share_left(model, masks, example) <= FEW else nullcontext(model)
-
-
-def _epochs(
-    forward: Forward,
-    flat: torch.nn.Parameter,
-    images: Images,
-    recipe: Recipe,
-    generator: torch.Generator,
-    present: torch.Tensor | None,
-    begin: int,
-    end: int | None,
-    observe: Observe,
-    team: Team | None,
-) -> list[float]:
-    optimizer = update_rule(flat, recipe)
-    steps = training_steps_of(recipe, len(images))
-    stop = steps if end is None else min(end, steps)
-    step = 0
-    epochs = math.ceil(recipe.epochs)
-    history: list[float] = []
-    for done in range(epochs):
-        total, seen = torch.zeros((), device=flat.device), 0.0
-        for inputs, labels in epoch(
-            images, batch=recipe.batch, crop=recipe.crop, flip=recipe.flip, cutout=recipe.cutout, generator=generator
-        ):
-            if step >= stop:
-                break
-            if step < begin:
-                step += 1
-                continue
-            optimizer.lr = recipe.lr * learning_rate(recipe, step / steps)
-            whole = len(labels)
-            if team is not None:
-                inputs, labels = _share(inputs, team), _share(labels, team)
-            with autocast(flat.device, recipe.precision):
-                outputs = forward(inputs)
-            loss = torch.nn.functional.cross_entropy(outputs.float(), labels, label_smoothing=recipe.label_smoothing)
-            assert flat.grad is not None
-            flat.grad.zero_()
-            count: float = len(labels)
-            if team is None:
-                loss.backward()
-            else:  # every image weighs the same, whatever the size of its share
-                count = len(labels) if len(labels) < whole else whole / team.size
-                (loss * (count * team.size / whole)).backward()
-                team.mean(flat.grad)
-            optimizer.step()
-            if present is not None:
-                flat.data.mul_(present)
-            total += loss.detach() * count
-            seen += count
-            step += 1
-        if seen:
-            history.append(_mean_loss(total, seen, team))
-        observe(done + 1, epochs, history[-1] if seen else None)
-        if step >= stop:
-            break
-    return history
 
 
 def accuracy(model: torch.nn.Module, images: Images, precision: str, *, batch: int = 1000) -> float:
@@ -203,8 +301,14 @@ def _flatten(model: torch.nn.Module, *, channels_last: bool) -> torch.nn.Paramet
 
 
 def _flat_mask(
-    model: torch.nn.Module, flat: torch.nn.Parameter, masks: Mapping[str, torch.Tensor], *, channels_last: bool
+    model: torch.nn.Module,
+    flat: torch.nn.Parameter,
+    masks: Mapping[str, torch.Tensor],
+    *,
+    channels_last: bool,
+    otherwise: bool = True,
 ) -> torch.Tensor:
+    # Masks as one vector of zeros and ones; `otherwise` is the value of parameters without one.
     weights = prunable_weights(model)
     if unknown := masks.keys() - weights.keys():
         raise ValueError(f"masks of weights that are not prunable: {', '.join(sorted(unknown))}")
@@ -213,7 +317,7 @@ def _flat_mask(
     parts = [
         flattened(present[id(parameter)], channels_last).to(flat.dtype)
         if id(parameter) in present
-        else torch.ones(parameter.numel(), dtype=flat.dtype, device=flat.device)
+        else torch.full((parameter.numel(),), float(otherwise), dtype=flat.dtype, device=flat.device)
         for parameter in model.parameters()
         if parameter.requires_grad
     ]

@@ -1,0 +1,260 @@
+"""Update rules by name: dynamic sparse training, gradual pruning, alternating and iterative pruning.
+
+A rule is `(pruning, generator) -> MaskUpdates`: the method's other choices with the number of weights to keep, and the
+source of random draws. Facts: `starts` is `sparse` for a rule that keeps the number of weights of the method's masks,
+`dense` for one that prunes trained weights by the method's criterion and allocation; `cycles`, a function of the
+options, gives the number of trainings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from autosparse.core.schedule import Pruning, exponential_counts
+from autosparse.core.selection import keep_top
+from autosparse.core.training.updates import MaskUpdates, Moment
+from autosparse.core.weights import Tensors, full_masks
+from autosparse.lazy_torch import torch
+from autosparse.registry import Range, Registry
+
+update_rules: Registry[Callable[..., MaskUpdates]] = Registry("update rule", "updates")
+
+Share = Annotated[float, Ge(0), Le(1)]
+Every = Annotated[int, Ge(1), "number of training steps between two updates"]
+End = Annotated[Share, "last update, as a share of the steps"]
+
+
+@update_rules.register(starts="sparse")
+def none(pruning: Pruning, generator: torch.Generator) -> MaskUpdates:
+    """Keep the masks during training: pruning at initialization.
+
+    Args:
+        pruning: Network, the number of weights to keep, and the method's other choices.
+        generator: Source of random draws, on the CPU.
+
+    Returns:
+        Updates that never happen.
+    """
+    return MaskUpdates(lambda step, steps: False, lambda moment: moment.masks)
+
+
+@update_rules.register(starts="sparse", source="Evci et al. 2020, algorithm 1; Mocanu et al. 2018")
+def drop_and_grow(
+    pruning: Pruning,
+    generator: torch.Generator,
+    *,
+    grow: Annotated[
+        Literal["gradient", "random"], "criterion of growth: largest gradient (RigL), or random weights (SET)"
+    ] = "gradient",
+    drop: Annotated[
+        Literal["magnitude", "sensitivity"], "criterion of removal: smallest |w|, or smallest |w g|"
+    ] = "magnitude",
+    share: Annotated[Share, Gt(0), Range(0.1, 0.5), "share of a layer's kept weights that an update replaces"] = 0.3,
+    decay: Annotated[
+        Literal["cosine", "constant"], "decay of `share` over the updates: cosine to 0 at `end`, or none"
+    ] = "cosine",
+    every: Every = 100,
+    end: End = 0.75,
+) -> MaskUpdates:
+    """Replace weights while training: layers drop their weakest weights and grow as many others, from zero (RigL, SET).
+
+    Every layer keeps its number of weights. A dropped weight may grow again at once and then keeps its value. With
+    `grow: gradient` an update takes the place of the optimizer's step, as in the authors' code; with `grow: random` it
+    follows the step. The optimizer's state of grown weights starts from zero.
+
+    Args:
+        pruning: Network, the number of weights to keep, and the method's other choices.
+        generator: Source of random draws, on the CPU.
+        grow: Score of weights to grow: `gradient`, |dL/dw| of one batch, or `random`.
+        drop: Score of weights to drop, lowest first: `magnitude`, |w|, or `sensitivity`, |w dL/dw|.
+        share: Share of a layer's kept weights that the first update replaces.
+        decay: `cosine` to zero at `end`, or `constant`.
+        every: Number of training steps between two updates.
+        end: Share of the steps after which masks stay.
+
+    Returns:
+        Updates at steps 0, `every`, 2 `every`, ... before `end`.
+
+    References:
+        RigL: Evci et al. 2020, arXiv 1911.11134, algorithm 1. SET: Mocanu et al. 2018, arXiv 1707.04780.
+    """
+
+    def change(moment: Moment) -> Tensors:
+        part = share
+        if decay == "cosine":
+            part *= (1 + math.cos(math.pi * moment.step / (end * moment.steps))) / 2
+        masks: Tensors = {}
+        for name, mask in moment.masks.items():
+            weight, gradient = moment.weights[name].abs(), moment.gradients[name].abs()
+            weakest = weight if drop == "magnitude" else weight * gradient
+            drawn = gradient if grow == "gradient" else _uniform(weight, generator)
+            masks[name] = exchanged(mask, weakest, drawn, int(part * int(mask.count_nonzero())))
+        return masks
+
+    return MaskUpdates(_regular(0.0, end, every), change, replaces_step=grow == "gradient")
+
+
+def exchanged(mask: torch.Tensor, strength: torch.Tensor, promise: torch.Tensor, count: int) -> torch.Tensor:
+    """Return a mask without the `count` kept weights of lowest strength, and with the `count` others of most promise.
+
+    A removed weight is among the others. Ties keep and add the first.
+    """
+    stays = keep_top(strength.masked_fill(~mask, -math.inf), int(mask.count_nonzero()) - count)
+    return stays | keep_top(promise.masked_fill(stays, -math.inf), count)
+
+
+@update_rules.register(starts="dense", source="Zhu & Gupta 2017, eq. 1")
+def gradual(
+    pruning: Pruning,
+    generator: torch.Generator,
+    *,
+    begin: Annotated[Share, "first update, as a share of the steps"] = 0.0,
+    end: End = 0.75,
+    every: Every = 100,
+) -> MaskUpdates:
+    """Prune gradually while training: trained weights with the lowest scores go, by a cubic schedule (GMP).
+
+    Starts dense. The criterion scores the trained network, `magnitude` by |w|; the allocation is repeated at every
+    update, such as `global` or `uniform`. Pruned weights stay pruned.
+
+    Args:
+        pruning: Network, the number of weights to keep, and the method's other choices.
+        generator: Source of random draws, on the CPU.
+        begin: Share of the steps before the first update.
+        end: Share of the steps at which the number of weights is reached.
+        every: Number of training steps between two updates.
+
+    Returns:
+        Updates every `every` steps from `begin` on, and one at `end`.
+
+    References:
+        Zhu & Gupta 2017, arXiv 1710.01878, eq. 1.
+    """
+    regular = _regular(begin, 1.0, every)
+
+    def due(step: int, steps: int) -> bool:
+        last = round(end * (steps - 1))
+        return step == last or (regular(step, steps) and step < last)
+
+    def change(moment: Moment) -> Tensors:
+        last = round(end * (moment.steps - 1))
+        first = min(last, math.ceil(begin * moment.steps))
+        left = 1 - (moment.step - first + 1) / (last - first + 1)
+        return _pruned(pruning, moment, pruning.keep + round(left**3 * (pruning.total - pruning.keep)))
+
+    return MaskUpdates(due, change)
+
+
+@update_rules.register(starts="dense", source="Peste et al. 2021, algorithm 1")
+def alternating(
+    pruning: Pruning,
+    generator: torch.Generator,
+    *,
+    phases: Annotated[int, Ge(1), "number of sparse phases, each followed by a dense one but for the last"] = 8,
+    begin: Annotated[Share, "first sparse phase, as a share of the steps"] = 0.1,
+    end: Annotated[Share, Gt(0), "last sparse phase, which lasts until the training ends"] = 0.85,
+) -> MaskUpdates:
+    """Alternate sparse and dense phases while training, and end with a sparse one (AC/DC).
+
+    Starts dense. A sparse phase begins with the highest scores of all trained weights, `magnitude` by |w|; in a dense
+    phase the pruned weights train again, from zero. Phases between `begin` and `end` are equally long.
+
+    Args:
+        pruning: Network, the number of weights to keep, and the method's other choices.
+        generator: Source of random draws, on the CPU.
+        phases: Number of sparse phases.
+        begin: Share of the steps before the first sparse phase.
+        end: Share of the steps before the last sparse phase.
+
+    Returns:
+        Updates at the beginning of every phase.
+
+    References:
+        Peste et al. 2021, arXiv 2106.12379, algorithm 1.
+    """
+    switches = 2 * (phases - 1)
+
+    def steps_of(steps: int) -> dict[int, bool]:
+        # Step -> whether a sparse phase begins there; of phases shorter than a step the last one counts.
+        at = [begin + (end - begin) * number / switches for number in range(switches)] + [end]
+        return {min(steps - 1, math.ceil(share * steps)): number % 2 == 0 for number, share in enumerate(at)}
+
+    def change(moment: Moment) -> Tensors:
+        if steps_of(moment.steps)[moment.step]:
+            return _pruned(pruning, moment, pruning.keep)
+        return full_masks(moment.weights)
+
+    return MaskUpdates(lambda step, steps: step in steps_of(steps), change)
+
+
+@update_rules.register(
+    starts="dense", cycles=lambda options: options["rounds"] + 1, source="Renda et al. 2020, algorithm 3"
+)
+def iterative(
+    pruning: Pruning,
+    generator: torch.Generator,
+    *,
+    rounds: Annotated[int, Ge(1), "number of rounds; the network trains once before, and once after each"] = 5,
+) -> MaskUpdates:
+    """Prune after each of several trainings that continue from the trained weights (learning-rate rewinding).
+
+    Starts dense. Every training repeats the whole learning-rate schedule; after each but the last the same share of the
+    remaining weights goes, lowest scores first. Costs `rounds` + 1 trainings.
+
+    Args:
+        pruning: Network, the number of weights to keep, and the method's other choices.
+        generator: Source of random draws, on the CPU.
+        rounds: Number of rounds of pruning.
+
+    Returns:
+        Updates at the end of every training but the last.
+
+    References:
+        Renda, Frankle & Carbin 2020, arXiv 2003.02389, algorithm 3.
+    """
+    counts = exponential_counts(pruning.total, pruning.keep, rounds)
+
+    def due(step: int, steps: int) -> bool:
+        return (step + 1) % (steps // (rounds + 1)) == 0 and step + 1 < steps
+
+    def change(moment: Moment) -> Tensors:
+        number = (moment.step + 1) // (moment.steps // (rounds + 1))
+        return _pruned(pruning, moment, counts[number - 1])
+
+    return MaskUpdates(due, change, cycles=rounds + 1)
+
+
+def starts_dense(choice: Mapping[str, Any]) -> bool:
+    """Return whether a keyed choice of an update rule trains from full masks."""
+    return bool(update_rules[choice["name"]].facts["starts"] == "dense")
+
+
+def cycles_of(choice: Mapping[str, Any]) -> int:
+    """Return the number of trainings that a keyed choice of an update rule takes."""
+    count = update_rules[choice["name"]].facts.get("cycles")
+    return int(count(choice["options"])) if count else 1
+
+
+def _regular(begin: float, end: float, every: int) -> Callable[[int, int], bool]:
+    def due(step: int, steps: int) -> bool:
+        first = math.ceil(begin * steps)
+        return first <= step < end * steps and (step - first) % every == 0
+
+    return due
+
+
+def _pruned(pruning: Pruning, moment: Moment, keep: int) -> Tensors:
+    # The masks with the highest scores of the trained weights among those that are left.
+    evidence = replace(pruning.evidence, trained=moment.state()).masked(moment.masks)
+    scores = pruning.scored(evidence)
+    scores = {name: values.masked_fill(~moment.masks[name], -math.inf) for name, values in scores.items()}
+    return pruning.chosen(scores, keep, moment.masks, evidence, last=keep == pruning.keep)
+
+
+def _uniform(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return torch.rand(like.shape, generator=generator).to(like.device)
