@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from autosparse.api.runs.plan import plan as plan
     from autosparse.api.runs.report import Report as Report
     from autosparse.api.runs.run import run as run
+    from autosparse.api.sparse_training import sparse_training as sparse_training
     from autosparse.errors import AutosparseError as AutosparseError
     from autosparse.errors import AutosparseWarning as AutosparseWarning
     from autosparse.spec import Spec as Spec
@@ -28,11 +29,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AutosparseError", "AutosparseWarning", "Masks", "Plan", "Report", "Spec", "Store", "__version__", "export",
-    "load", "load_spec", "plan", "prune", "run", "score",
+    "load", "load_spec", "plan", "prune", "run", "score", "sparse_training",
 ]  # fmt: skip
 
 _HOMES = {
-    "autosparse.api": ("Masks", "Plan", "Report", "export", "load", "plan", "prune", "run", "score"),
+    "autosparse.api": ("Masks", "Plan", "Report", "export", "load", "plan", "prune", "run", "score", "sparse_training"),
     "autosparse.errors": ("AutosparseError", "AutosparseWarning"),
     "autosparse.spec": ("Spec", "load_spec"),
     "autosparse.store": ("Store",),

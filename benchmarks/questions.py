@@ -274,8 +274,9 @@ def agreement() -> Question:
     logs = {row["method"]: row["log_paths"] for row in paths}
     answer = (
         f"On ResNet-20 with {rows[0]['images']} images, scores agree to float64 rounding, and masks of several rounds "
-        f"are identical at the authors' counts per round. `npb` keeps more paths than its authors' solver (log #paths "
-        f"{logs['npb']} against {logs['NPB, authors']} at 0.98; one network and seed, `spread` chosen on it)."
+        f"are identical at the authors' counts per round; so are masks of twenty updates of RigL and SET. `npb` keeps "
+        f"more paths than its authors' solver (log #paths {logs['npb']} against {logs['NPB, authors']} at 0.98; one "
+        f"network and seed, `spread` chosen on it)."
     )
     columns = ["method", "authors' code", "quantity", "float32", "float64"]
     return Question("Does it agree with the authors' code?", answer, columns, table, [*rows, *paths])

@@ -21,11 +21,11 @@ class Hold(AbstractContextManager["Hold"]):
     """Hold that is in force until `remove()`; in a `with` statement, until the block ends.
 
     Args:
-        zeros: Pruned positions of each held weight.
+        zeros: Name of each held weight -> its pruned positions.
         handles: Handles of the hooks.
     """
 
-    def __init__(self, zeros: Sequence[_Zero], handles: Sequence[Any]) -> None:
+    def __init__(self, zeros: Mapping[str, _Zero], handles: Sequence[Any]) -> None:
         self._zeros = zeros
         self._handles = handles
 
@@ -33,8 +33,28 @@ class Hold(AbstractContextManager["Hold"]):
         """Release the weights, also in copies of the model: they train again from zero."""
         for handle in self._handles:
             handle.remove()
-        for zero in self._zeros:
+        for zero in self._zeros.values():
             zero.release()
+
+    def prune(self, masks: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]) -> None:
+        """Hold other positions from now on.
+
+        Args:
+            masks: Name of each held weight -> bool tensor of its shape, True for kept weights.
+            weights: Name -> weight, whose pruned positions become zero.
+        """
+        for name, zero in self._zeros.items():
+            zero.pruned = ~masks[name]
+            zero(weights[name])
+
+    def let_gradients_pass(self, *, passing: bool) -> None:
+        """Let the gradients of pruned weights pass, or zero them again.
+
+        Args:
+            passing: True to let them pass.
+        """
+        for zero in self._zeros.values():
+            zero.passes = passing
 
     def __exit__(self, *error: object) -> None:
         self.remove()
@@ -49,6 +69,8 @@ def hold_zero(
     weights: Mapping[str, torch.nn.Parameter],
     masks: Mapping[str, torch.Tensor],
     optimizers: Sequence[torch.optim.Optimizer],
+    *,
+    on_loading: bool = True,
 ) -> Hold:
     """Install hooks that keep `weights` zero where `masks` prune; see `Masks.hold`.
 
@@ -59,6 +81,7 @@ def hold_zero(
         weights: Masked parameters by name.
         masks: Name -> bool tensor of the weight's shape, True for kept weights.
         optimizers: Optimizers that train the network.
+        on_loading: Whether to zero weights as soon as a state is loaded, or else before the next forward pass.
 
     Returns:
         A handle that removes the hooks.
@@ -92,6 +115,7 @@ def hold_zero(
         *(
             module.register_load_state_dict_post_hook(_Zeroing([(name, zero)]))
             for (module, name), zero in homes.items()
+            if on_loading
         ),
         model.register_forward_pre_hook(_Zeroing(held, before_forward=True)),
         model.register_state_dict_pre_hook(_Zeroing(held)),
@@ -99,12 +123,14 @@ def hold_zero(
     for optimizer in optimizers:
         step.zero_state(optimizer)
         if hasattr(optimizer, "_optimizer_step_post_hooks"):
+            if not on_loading:
+                continue
             handles.append(optimizer.register_load_state_dict_post_hook(step.zero_state))
         else:
             handles.append(_Observed(optimizer, step))
     for weight in weights.values():
         zeros[id(weight)].mask_gradient(weight)
-    return Hold([*zeros.values()], handles)
+    return Hold(dict(held), handles)
 
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:
@@ -190,6 +216,7 @@ class _Zero:
     def __init__(self, pruned: torch.Tensor) -> None:
         self.pruned = pruned
         self.held = True
+        self.passes = False
         self._handles: list[Any] = []
         self._tensors: dict[int, int] = {}
         self._sound: tuple[int, int] | None = None
@@ -198,7 +225,14 @@ class _Zero:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"pruned": self.pruned, "held": self.held, "_handles": [], "_tensors": {}, "_sound": None}
+        return {
+            "pruned": self.pruned,
+            "held": self.held,
+            "passes": False,
+            "_handles": [],
+            "_tensors": {},
+            "_sound": None,
+        }
 
     def __call__(self, weight: torch.Tensor) -> None:
         if self.held:
@@ -239,7 +273,7 @@ class _Zero:
         self._handles = []
 
     def _masked(self, gradient: torch.Tensor) -> torch.Tensor:
-        if gradient.layout is not torch.strided or gradient.shape != self.pruned.shape:
+        if self.passes or gradient.layout is not torch.strided or gradient.shape != self.pruned.shape:
             return gradient  # a sparse gradient, of an embedding: the hook after the step zeroes the weights
         return gradient.masked_fill(self._pruned_on(gradient), 0)
 

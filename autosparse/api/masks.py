@@ -134,6 +134,17 @@ class Masks(Mapping[str, "torch.Tensor"]):
         """Fraction of removed weights, in [0, 1]."""
         return 1 - self.kept / self.total
 
+    def replaced(self, masks: Mapping[str, torch.Tensor]) -> Masks:
+        """Return other masks of the same weights of the same model.
+
+        Args:
+            masks: Parameter name -> bool tensor of the weight's shape.
+
+        Returns:
+            The masks.
+        """
+        return Masks(masks, model=self._model, unprunable=self.unprunable, declared=self._declared)
+
     def summary(self) -> Summary:
         """Return the kept weights per parameter.
 
@@ -190,7 +201,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         Raises:
             UsageError: If masks do not fit the network, before any change; the message names them.
         """
-        weights = self._weights_of(unwrap(model))
+        weights = self.weights_in(unwrap(model))
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.masked_fill_(~self[name].to(weight.device), 0)
@@ -228,7 +239,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
                 '`prune(..., unit="channel")` removes whole channels',
             )
         home = self._home(model)
-        self._weights_of(home)  # raises for another network
+        self.weights_in(home)  # raises for another network
         return self.slicing.start(home)
 
     def hold(self, *optimizers: torch.optim.Optimizer, model: torch.nn.Module | None = None) -> Hold:
@@ -261,7 +272,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
             0.0
         """
         home = self._home(model)
-        handle = hold_zero(home, self._weights_of(home), self, optimizers)
+        handle = hold_zero(home, self.weights_in(home), self, optimizers)
         self.apply(home)
         return handle
 
@@ -400,7 +411,18 @@ class Masks(Mapping[str, "torch.Tensor"]):
             'name the network: `masks.callback(model=network)`, or by its attribute, `masks.callback(model="net")`',
         )
 
-    def _weights_of(self, plain: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    def weights_in(self, plain: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+        """Return the parameters of the masks in a network.
+
+        Args:
+            plain: Unwrapped network.
+
+        Returns:
+            Name -> parameter.
+
+        Raises:
+            UsageError: If masks do not fit the network, or it is sharded; the message names them.
+        """
         if sharded := sharded_weight(plain):
             raise UsageError(
                 f"{sharded} is sharded over processes, and masks hold whole weights",

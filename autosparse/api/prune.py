@@ -25,6 +25,7 @@ from autosparse.core.schedule import Pruning
 from autosparse.core.torch_compat.autocast_state import autocast_suspended
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.training.recipe import Recipe
+from autosparse.core.units import Unit
 from autosparse.core.units.cost import in_macs, in_weights
 from autosparse.core.weights import (
     Tensors,
@@ -57,7 +58,9 @@ AnySection = TypeVar("AnySection", bound=Section)
 Loss = Callable[[Any, Any], "torch.Tensor"]
 
 
-class _Request(Section):
+class Request(Section):
+    """Arguments of `prune` that a spec has as well."""
+
     method: Method
     sparsity: Sparsity
     seed: Seed
@@ -148,12 +151,17 @@ def prune(
     if isinstance(batches, int | float):
         hint = "such as a DataLoader; how much to remove is `sparsity=0.95`"
         raise UsageError(f"`batches` must be batches of `(x, y)` but is {batches}", hint)
-    request = _request(_with_unit(method, unit), sparsity or 0.0, seed)
+    request = request_of(_with_unit(method, unit), sparsity or 0.0, seed)
     if (given := request.method.given_sparsity) is not None and macs is None:
         sparsity = given if sparsity is None else sparsity
         request = request.model_copy(update={"sparsity": sparsity})
         if refused := request.method.misfit(request.sparsity):
             raise UsageError(f"`sparsity` {refused}", f"leave it out, or give {given:.4g}")
+    if request.method.updates_masks:
+        raise UsageError(
+            f"method `{request.method.name}` changes masks during training, and `prune` makes them before",
+            "`sparse_training` changes them in a loop, a spec in `autosparse run`",
+        )
     _check_budget(sparsity, macs)
     plain = unwrap(model)
     scorer = DEFAULT if scorer is None else scorer
@@ -161,7 +169,7 @@ def prune(
     if about is not None:
         request = request.model_copy(update={"method": filled(request.method, selection_of(about))})
     with isolated(plain, request.seed):
-        evidence = _gather(plain, batches, loss, request, scorer, prunable, exclude, positions=macs is not None)
+        evidence = gather(plain, batches, loss, request, scorer, prunable, exclude, positions=macs is not None)
         if sentence := left_out(evidence.model):
             evidence.note(sentence)
         total, keep = _amounts(evidence, request.sparsity, macs)
@@ -183,24 +191,8 @@ def _made(
     evidence: Evidence, method: Method, total: int, keep: int, macs: float | None
 ) -> tuple[Tensors, Slicing | None, Mapping[str, Sequence[int]]]:
     # Masks of weights, and of whole channels the smaller network and the channels kept.
+    pruning, unit = _pruning(evidence, method, total, keep, macs)
     try:
-        unit = _function(method.unit)(evidence)
-        cost = (in_weights if macs is None else in_macs)(evidence.layers)
-        keep = unit.amount(keep, cost)
-    except ValueError as error:
-        raise AutosparseError(f"unit `{method.unit.name}`: {error}") from error
-    try:
-        pruning = Pruning(
-            evidence,
-            total,
-            keep,
-            score=with_signal(_function(method.criterion)),
-            allocate=unit.limited(_function(method.allocation), cost),
-            select=unit.filled(_function(method.selection)),
-            recipe=_RECIPE,
-            blind=method.selection.entry.facts.get("blind", False),
-            unit=unit if method.has_unit else None,
-        )
         chosen = _function(method.schedule)(pruning)
         costs = {layer.name: 1 if macs is None else layer.positions for layer in evidence.layers}
         masks = _function(method.repair)(evidence, pruning.spread(chosen), pruning.score, costs)
@@ -209,6 +201,45 @@ def _made(
         where = f"sparsity {sparsity_of(total, keep):g}" if macs is None else f"{100 * macs:.3g}% of the multiply-adds"
         message = f"criterion `{method.criterion.name}` at {where}: {error}"
         raise AutosparseError(message, getattr(error, "hint", None)) from error
+
+
+def pruning_of(evidence: Evidence, method: Method, sparsity: float) -> Pruning:
+    """Return the choices of a method for a network and a sparsity.
+
+    Args:
+        evidence: Network.
+        method: Method of single weights.
+        sparsity: Fraction of the prunable weights to remove, in [0, 1).
+
+    Returns:
+        The input of schedules and update rules.
+
+    Raises:
+        UsageError: If the sparsity leaves fewer weights than layers.
+    """
+    total, keep = _amounts(evidence, sparsity, None)
+    return _pruning(evidence, method, total, keep, None)[0]
+
+
+def _pruning(evidence: Evidence, method: Method, total: int, keep: int, macs: float | None) -> tuple[Pruning, Unit]:
+    try:
+        unit = _function(method.unit)(evidence)
+        cost = (in_weights if macs is None else in_macs)(evidence.layers)
+        keep = unit.amount(keep, cost)
+    except ValueError as error:
+        raise AutosparseError(f"unit `{method.unit.name}`: {error}") from error
+    pruning = Pruning(
+        evidence,
+        total,
+        keep,
+        score=with_signal(_function(method.criterion)),
+        allocate=unit.limited(_function(method.allocation), cost),
+        select=unit.filled(_function(method.selection)),
+        recipe=_RECIPE,
+        blind=method.selection.entry.facts.get("blind", False),
+        unit=unit if method.has_unit else None,
+    )
+    return pruning, unit
 
 
 def _check_budget(sparsity: float | None, macs: float | None) -> None:
@@ -284,19 +315,32 @@ def score(
         >>> score(model, [batch], criterion="snip", images=1, loss=lambda outputs, y: outputs.mean())
         {'weight': tensor([[1., 6.]])}
     """
-    request = _request({"criterion": {"name": criterion, **options}}, 0.0, seed)
+    request = request_of({"criterion": {"name": criterion, **options}}, 0.0, seed)
     scorer = DEFAULT if scorer is None else scorer
     plain = unwrap(model)
     with isolated(plain, request.seed):
-        evidence = _gather(plain, batches, loss, request, scorer, prunable, exclude)
+        evidence = gather(plain, batches, loss, request, scorer, prunable, exclude)
         scores = _function(request.method.criterion)(evidence)
     weights = named_parameters(plain)
     return {name: _placed(values.detach(), weights[name].device) for name, values in scores.items()}
 
 
-def _request(method: Any, sparsity: Any, seed: Any) -> _Request:
+def request_of(method: Any, sparsity: Any, seed: Any) -> Request:
+    """Return the validated method, sparsity and seed.
+
+    Args:
+        method: Name of a preset, or a mapping as in a spec.
+        sparsity: Fraction of the prunable weights to remove.
+        seed: Seed of all random draws.
+
+    Returns:
+        The request.
+
+    Raises:
+        UsageError: If a value is invalid, or the method needs a spec's run.
+    """
     named = {"name": "own", **method} if isinstance(method, Mapping) else method
-    request = validated(_Request, {"method": named, "sparsity": sparsity, "seed": seed})
+    request = validated(Request, {"method": named, "sparsity": sparsity, "seed": seed})
     if isinstance(request.method.horizon, str):
         raise UsageError(
             f"a horizon of {request.method.horizon} is a share of a training that only a spec describes",
@@ -316,17 +360,35 @@ def _function(choice: Choice) -> Callable[..., Any]:
     return partial(choice.entry.function, **choice.options())
 
 
-def _gather(
+def gather(
     plain: torch.nn.Module,
     batches: Iterable[Any] | None,
     loss: Loss | None,
-    request: _Request,
+    request: Request,
     scorer: str | Path,
     prunable: Mapping[str, Kind] | None,
     exclude: Sequence[str],
     *,
     positions: bool = False,
 ) -> Evidence:
+    """Return evidence on a copy of a network; the arguments are those of `prune`.
+
+    Args:
+        plain: Unwrapped network.
+        batches: Batches, if the criterion needs some.
+        loss: Loss of the criterion; by default cross-entropy.
+        request: Method and seed.
+        scorer: Scorer of the criterion `learned`.
+        prunable: Weights of custom layers.
+        exclude: Weights to leave dense.
+        positions: Whether to count multiply-adds, which needs batches.
+
+    Returns:
+        Evidence on the copy, on the network's device.
+
+    Raises:
+        UsageError: If no weight is prunable, or the network cannot be copied.
+    """
     prunable_weights(plain)  # raises for uninitialized lazy layers, which cannot be copied either
     device = _device(plain)
     model = declare_layers(copy_of(plain).to(device), prunable, exclude)

@@ -40,6 +40,7 @@ from autosparse.core.sanity import CHECKS
 from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
+from autosparse.core.training.update_rules import update_rules
 from autosparse.core.units import units
 from autosparse.cost.bench import Bench, measure_speed
 from autosparse.datasets import datasets
@@ -103,7 +104,7 @@ def _speed_json(speed: Bench) -> dict[str, Any]:
 _LISTS: dict[str, Any] = {
     registry.plural: registry
     for registry in (
-        models, datasets, criteria, allocations, selections, schedules, repairs, units, scorers,
+        models, datasets, criteria, allocations, selections, schedules, repairs, units, update_rules, scorers,
         feature_groups, exporters, trackers, backends,
     )
 }  # fmt: skip

@@ -39,7 +39,7 @@ from autosparse.report.schema import Emitted
 from autosparse.report.warnings import failed_emissions
 from autosparse.spec import DENSE, LoadedSpec, find_budget, parse_list, take_spec
 from autosparse.steps.emit import EmitResult
-from autosparse.steps.study import Trial, export_study, study_url
+from autosparse.steps.tuning.study import Trial, export_study, study_url
 from autosparse.store import Store, open_index
 
 _MODELS = "Models"

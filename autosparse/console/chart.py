@@ -1,4 +1,4 @@
-"""Charts on a terminal: accuracy against budgets and mask cost, and kept weights by layer."""
+"""Charts on a terminal: accuracy against budgets and cost, and kept weights by layer."""
 
 from __future__ import annotations
 
@@ -87,20 +87,22 @@ def _axis(positions: Sequence[int], names: Sequence[str], width: int) -> Text:
     return Text(" " * 8 + line, style="dim")
 
 
-_TELLING = 0.1  # dense trainings: below this cost of all masks the chart is omitted
+_TELLING = 0.1  # dense trainings: below this difference of all costs the chart is omitted
 _WIDTH = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def show_frontier(console: Console, report: Report, budget: str, title: str, methods: Collection[str]) -> None:
-    """Show methods by mask cost, if any costs a noticeable share of a training; `title` names the budget.
+    """Show methods by total cost, if their costs differ by a noticeable share of a training; `title` names the budget.
 
     Only `methods` are shown; all are compared.
     """
     points = frontier(report, budget)
-    if len(points) < 2 or points[-1].trainings < _TELLING:
+    if len(points) < 2 or points[-1].trainings - points[0].trainings < _TELLING:
         return
-    console.print(plain(f"accuracy against mask cost at {title}; * no cheaper mask is as accurate"))
+    console.print(
+        plain(f"accuracy against the cost of mask and training at {title}; * no cheaper method is as accurate")
+    )
     rows = []
     for point in points:
         if point.method in methods:

@@ -12,7 +12,7 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images
 from autosparse.core.selection import keep_top, ranks_of
 from autosparse.core.torch_compat.memory_layout import images_for
-from autosparse.core.training.loop import Observe, Team, accuracy, train
+from autosparse.core.training.loop import Checkpoint, Observe, Team, accuracy, train
 from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import Tensors, load_state, prunable_weights, together
 from autosparse.lazy_torch import torch
@@ -48,15 +48,18 @@ def irp_round(
     evaluation_batch: int = 1000,
     observe: Observe = lambda *_: None,
     team: Team | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Round:
     """Run a corrected round of AutoSparse's IRP (arXiv 2408.14757, section 3) that keeps `keep` weights.
 
     Rewind a fresh network to the whole initial state and the last round's masks, train, rank the surviving weights of
     all layers together. `initial` may be the state after `begin` steps, which training then skips. A `team` trains in
-    data parallel.
+    data parallel; an interrupted training continues from its `checkpoint`.
     """
     model = load_state(build(), initial)
-    losses = train(model, training, recipe, generator, masks=masks, begin=begin, observe=observe, team=team)
+    losses = train(
+        model, training, recipe, generator, masks=masks, begin=begin, observe=observe, team=team, checkpoint=checkpoint
+    )
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     scores = rank(rank_by, model, weights, initial, training, generator)
     reached = accuracy(model, validation, recipe.precision, batch=evaluation_batch)

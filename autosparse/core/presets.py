@@ -1,4 +1,4 @@
-"""The published methods as points of the four choices: criterion, allocation, selection, schedule."""
+"""The published methods as points of the choices: criterion, allocation, selection, schedule, updates."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ Method: TypeAlias = "dict[str, Any]"
 
 def _method(criterion: Any, allocation: str, selection: str, schedule: Any = "one_shot") -> Method:
     return {"criterion": criterion, "allocation": allocation, "selection": selection, "schedule": schedule}
+
+
+def _sparse_training(allocation: str, updates: Any, criterion: str = "random") -> Method:
+    return {**_method(criterion, allocation, "top"), "updates": updates}
 
 
 _SNIP = {"name": "snip", "images": 128}  # a round sees one batch of the authors' training
@@ -70,6 +74,26 @@ PRESETS: dict[str, tuple[str, Method]] = {
     "npb": (
         "node-path balance: most channels, then paths, in Erdős-Rényi kernel quotas (Pham et al. 2023)",
         _method("random", "erk", "paths"),
+    ),
+    "rigl": (
+        "dynamic sparse training: drops the smallest weights, grows those of the largest gradients (Evci et al. 2020)",
+        _sparse_training("erk", "drop_and_grow"),
+    ),
+    "set": (
+        "dynamic sparse training with random growth (Mocanu et al. 2018)",
+        _sparse_training("er", {"name": "drop_and_grow", "grow": "random", "decay": "constant"}),
+    ),
+    "gmp": (
+        "gradual magnitude pruning during training, one threshold for all layers (Zhu & Gupta 2017)",
+        _sparse_training("global", "gradual", "magnitude"),
+    ),
+    "ac_dc": (
+        "alternating sparse and dense phases of training (Peste et al. 2021)",
+        _sparse_training("global", "alternating", "magnitude"),
+    ),
+    "lr_rewinding": (
+        "magnitude pruning after each of six trainings, each from the trained weights (Renda et al. 2020)",
+        _sparse_training("global", "iterative", "magnitude"),
     ),
 }
 """Preset -> (help, method)."""

@@ -30,6 +30,8 @@ quotas: in unstructured masks, every position is equally likely in both."""
 
 def left_out(check: str, method: Mapping[str, Any]) -> str:
     """Return the reason why a check is void for a method, by its keyed choices; empty if the check applies."""
+    if "updates" in method:
+        return "its masks change during training"
     criterion, selection = method["criterion"], selections[method["selection"]["name"]]
     facts = criteria[criterion["name"]].facts
     drawn = facts.get("shuffled", False) and not schedules[method["schedule"]["name"]].facts.get("learns", False)
@@ -50,8 +52,8 @@ def left_out(check: str, method: Mapping[str, Any]) -> str:
 
 def is_shuffled_by_selection(method: Mapping[str, Any]) -> bool:
     """Return whether a random selection keeps the method's quotas: it allocates once, and nothing follows."""
-    options = method["schedule"]["options"]
-    return options.get("rounds", 1) == 1 and options.get("quotas", "fixed") == "fixed" and "repair" not in method
+    options, follows = method["schedule"]["options"], method.keys() & {"repair", "updates"}
+    return options.get("rounds", 1) == 1 and options.get("quotas", "fixed") == "fixed" and not follows
 
 
 def shuffle(masks: Mapping[str, torch.Tensor], generator: torch.Generator) -> Tensors:

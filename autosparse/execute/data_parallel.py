@@ -20,7 +20,7 @@ from typing import Any
 
 from autosparse.backends import Placement, local
 from autosparse.core.torch_compat.random_state import seed_of, seeded
-from autosparse.core.training.loop import Team
+from autosparse.core.training.loop import Checkpoint, Team
 from autosparse.errors import AutosparseError, StepError
 from autosparse.execute.outcome import failures_of
 from autosparse.execute.spawn import spawn
@@ -63,14 +63,20 @@ class _Member:
 
 
 def write_output(
-    step: Step, inputs: Mapping[str, Artifact], draft: Draft, placement: Placement, observe: Callable[..., None]
+    step: Step,
+    inputs: Mapping[str, Artifact],
+    draft: Draft,
+    placement: Placement,
+    observe: Callable[..., None],
+    checkpoint: Checkpoint | None = None,
 ) -> None:
     """Run a step's function, in a team on several devices. Marks its errors with the step.
 
-    The global random generators, which networks and datasets use, are seeded by the step's key.
+    The global random generators, which networks and datasets use, are seeded by the step's key. An interrupted training
+    continues from its checkpoint.
     """
     with failures_of(step), team_of(step, inputs, placement) as team, seeded(seed_of("step", step.key)):
-        context = Context(inputs, draft, placement, step.access, observe, team)
+        context = Context(inputs, draft, placement, step.access, observe, team, checkpoint=checkpoint)
         operations[step.operation].function(context, **dict(step.options))
 
 

@@ -174,8 +174,13 @@ class StepRunner:
         def observe(done: int, total: int, loss: float | None = None) -> None:
             self._observer.on_event(Progress(step.name, done, total, loss))
 
+        consumed = {role: digest(dict(item.files)) for role, item in inputs.items()}
+        checkpoint = self._store.checkpoint(step.key, [environment(placement), consumed])
+        if replace:  # made again from the beginning
+            checkpoint.remove()
+
         def write(draft: Draft) -> None:
-            write_output(step, inputs, draft, placement, observe)
+            write_output(step, inputs, draft, placement, observe, checkpoint)
 
         def describe() -> dict[str, Any]:
             elapsed = spent()
@@ -186,7 +191,7 @@ class StepRunner:
                 "version": step.version,
                 "options": step.options,
                 "inputs": {role: item.key for role, item in inputs.items()},
-                "consumed": {role: digest(dict(item.files)) for role, item in inputs.items()},
+                "consumed": consumed,
                 "environment": environment(placement),
                 "peak_bytes": peak.bytes,
                 **({"work": {"kind": work.kind, "amount": work.load.amount, "held": work.held}} if work else {}),
@@ -195,7 +200,9 @@ class StepRunner:
                 "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
             }
 
-        return self._store.publish(step.operation, step.key, write, describe, replace=replace)
+        artifact = self._store.publish(step.operation, step.key, write, describe, replace=replace)
+        checkpoint.remove()
+        return artifact
 
     def _input(self, step: Step) -> Artifact:
         if not self._store.has(step.operation, step.key):

@@ -1,4 +1,4 @@
-"""Plots of accuracy against mask cost: in counted dense trainings, and in seconds on the machine of the run."""
+"""Plots of accuracy against total cost: in counted dense trainings, and in seconds on the machine of the run."""
 
 from __future__ import annotations
 
@@ -19,60 +19,75 @@ from autosparse.report.significance import mean_interval
 
 _HEIGHT = 340
 _MARK, _LABEL = 10.0, 15.0  # pixels from a mark to a label, and from one label to the next
-_MARGIN, _ROOM = 0.03, 0.1  # shares of the axis left of a cost of 0, and right of the highest
+_MARGIN, _ROOM = 0.05, 0.1  # shares of the axis left of the lowest cost, and right of the highest
+_FINE = (1.0, 1.05, 1.1, 1.2, 1.4, 1.6, 1.8)
 
 
 @dataclass(frozen=True)
 class CostAxis:
-    """Axis from an exact zero, linear up to `least` and logarithmic above it (symlog), to the highest cost `most`."""
+    """Logarithmic axis from the lowest cost `least` to the highest `most`, with a margin on both sides."""
 
     least: float
     most: float
 
     @classmethod
     def of(cls, costs: Sequence[float]) -> CostAxis:
-        """Return the axis of these costs; `least` is the lowest above 0, or a thousandth of the highest."""
-        above = [cost for cost in costs if cost > 0]
-        most = max(above, default=1.0)
-        return cls(max(min(above, default=1.0), most / 1000), most)
+        """Return the axis of these costs; one of 0 stands at a thousandth of the highest."""
+        most = max(costs, default=0.0) or 1.0
+        return cls(max(min(costs, default=most), most / 1000), most)
+
+    def shown(self, cost: float) -> float:
+        """Return the cost at which a mark stands: a cost of 0 has no logarithm."""
+        return max(cost, self.least)
 
     def at(self, cost: float) -> float:
         """Return the share of the axis left of a cost."""
-        whole = math.log1p(self.most / self.least)
-        return (math.log1p(cost / self.least) / whole + _MARGIN) / (1 + _MARGIN + _ROOM)
+        low, high = map(math.log, self._ends)
+        return (math.log(self.shown(cost)) - low) / (high - low)
 
     @property
     def scale(self) -> alt.Scale:
         """Scale of the axis, with room for marks at both ends."""
-        whole = math.log1p(self.most / self.least)
-        ends = [-self.least * math.expm1(_MARGIN * whole), self.least * math.expm1((1 + _ROOM) * whole)]
-        return alt.Scale(type="symlog", constant=self.least, domain=ends, nice=False)
+        return alt.Scale(type="log", domain=[*self._ends], nice=False)
 
     @property
     def ticks(self) -> list[float]:
-        """Zero and powers of ten; with few of them three times these too."""
-        low, high = math.floor(math.log10(self.least)), math.ceil(math.log10(self.most))
-        times = (1, 3) if high - low <= 3 else (1,)
-        values = (float(f"{factor * 10.0**power:g}") for power in range(low, high + 1) for factor in times)
-        return [0.0, *(value for value in values if self.least / 2 <= value <= 1.2 * self.most)]
+        """Round costs inside the axis: the fewer decades it has, the finer."""
+        low, high = self._ends
+        times = next(times for reach, times in _TICKS if high / low >= reach)
+        powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        values = sorted({float(f"{factor * 10.0**power:g}") for power in powers for factor in times})
+        return [value for value in values if low <= value <= high]
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        whole = max(math.log(self.most / self.least), _SPAN)
+        return self.least * math.exp(-_MARGIN * whole), self.least * math.exp((1 + _ROOM) * whole)
+
+
+_SPAN = 0.1  # logarithm of the least ratio of the axis' ends
+_TICKS = ((100.0, (1.0,)), (10.0, (1.0, 3.0)), (3.0, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)), (0.0, (*_FINE, 2.0, 3.0, 5.0)))
+"""(Ratio of the ends of an axis from which on, factors of the powers of ten that are its ticks)"""
 
 
 def frontier_plot(report: Report) -> Plot | None:
-    """Return test accuracy against counted mask cost at the strictest budget.
+    """Return test accuracy against the counted cost of mask and training at the strictest budget.
 
     A line joins the best methods at each cost.
     """
-    title, note = "Accuracy against mask cost", "The line joins the methods that no cheaper one matches."
-    return _plot(report, title, note, "mask cost in dense trainings", lambda point: point.trainings, joined=True)
+    title, note = "Accuracy against cost", "The line joins the methods that no cheaper one matches (Pareto-optimal)."
+    return _plot(
+        report, title, note, "mask and training in dense trainings", lambda point: point.trainings, joined=True
+    )
 
 
 def seconds_plot(report: Report) -> Plot | None:
-    """Return test accuracy against measured seconds of the masks at the strictest budget.
+    """Return test accuracy against measured seconds of mask and training at the strictest budget.
 
     Seconds are another plot, not a second axis: they are not proportional to counted work.
     """
-    title, note = "Accuracy against mask time", "Seconds depend on the machine and its load; IRP includes its rounds."
-    return _plot(report, title, note, "mask time in seconds", lambda point: point.seconds, joined=False)
+    title, note = "Accuracy against time", "Seconds depend on the machine and its load; IRP includes its rounds."
+    return _plot(report, title, note, "mask and training in seconds", lambda point: point.seconds, joined=False)
 
 
 def _plot(
@@ -93,17 +108,17 @@ def _plot(
     low = low_end(reach, report)
     top = max(*reach, *(span.high for span in spans.values()))
     high = top + max(0.08 * (top - low), 0.5)
+    across = CostAxis.of([cost(point) for point in points])
     values: list[dict[str, Any]] = [
         {
-            "name": point.method, "cost": cost(point), "trainings": point.trainings, "seconds": point.seconds,
-            "accuracy": point.accuracy, "at": max(low, point.accuracy), "best": point.best,
+            "name": point.method, "cost": across.shown(cost(point)), "trainings": point.trainings, "mask": point.mask,
+            "seconds": point.seconds, "accuracy": point.accuracy, "at": max(low, point.accuracy), "best": point.best,
             "from": max(low, spans[point.method].low) if point.accuracy >= low else None,
             "to": spans[point.method].high, "below": point.accuracy < low, "main": point.method == report.method,
             "label": point.method + (f" ({point.accuracy:.1f})" if point.accuracy < low else ""),
         }
         for point in points
     ]  # fmt: skip
-    across = CostAxis.of([value["cost"] for value in values])
     _set_labels(values, low, high, across)
     y = alt.Scale(domain=[low, high], nice=False, zero=False)
     labels = alt.Axis(labelExpr="format(datum.value, '~g')", values=across.ticks, grid=False)
@@ -141,8 +156,9 @@ def _layers(
     tooltip = [
         alt.Tooltip("name:N", title="method"),
         alt.Tooltip("accuracy:Q", title="accuracy in %", format=".2f"),
-        alt.Tooltip("trainings:Q", title="mask cost in dense trainings", format=".3~g"),
-        alt.Tooltip("seconds:Q", title="mask time in seconds", format=".3~g"),
+        alt.Tooltip("trainings:Q", title="mask and training in dense trainings", format=".3~g"),
+        alt.Tooltip("mask:Q", title="mask alone", format=".3~g"),
+        alt.Tooltip("seconds:Q", title="mask and training in seconds", format=".3~g"),
     ]
     colour = alt.condition("datum.main", alt.value(PALETTE[0]), alt.value(SOFT))
     base = alt.Chart(data_of(values)).encode(x=x)

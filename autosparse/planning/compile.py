@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from autosparse.core.features import feature_groups
 from autosparse.core.irp import rounds_to
@@ -36,7 +36,7 @@ from autosparse.steps.init import START
 from autosparse.steps.label import EXAMPLES, IMAGES, ROUNDS
 from autosparse.steps.mask import takes_training
 from autosparse.steps.scorer import read_scorer
-from autosparse.steps.study import SELECTION
+from autosparse.steps.tuning.study import SELECTION
 from autosparse.store import digest
 
 
@@ -90,25 +90,26 @@ def compile_plan(spec: Spec, name: str) -> Plan:
         base = networks[seed]
         for budget in budgets:
             method_mask = ""
-            for name_of, method, role in _methods(spec):
-                purpose = "network" if role == "method" else "comparison"
-                step_name = f"mask/{name_of}/{budget.name}/seed{seed}"
-                if method is None:
-                    mask = build.add(step_name, "shuffle", {"seed": seed}, {**base, "mask": method_mask}, purpose)
-                else:
-                    inputs = {**base, **({"scorer": scorer} if method.needs_scorer and scorer else {})}
+            for one in _methods(spec):
+                step_name = f"mask/{one.name}/{budget.name}/seed{seed}"
+                given = dict(base)
+                if one.method is None:
+                    shuffled = {**base, "mask": method_mask}
+                    given["mask"] = build.add(step_name, "shuffle", {"seed": seed}, shuffled, one.purpose)
+                elif not one.method.starts_dense:
+                    inputs = {**base, **({"scorer": scorer} if one.method.needs_scorer and scorer else {})}
                     inputs |= {"latency": tables[budget.name]} if budget.is_latency else {}
-                    if method.needs_rounds:
-                        inputs |= _oracle_rounds(build, spec, base, budget, seed, purpose)
-                    options = _mask_options(build, spec, method, budget, seed)
-                    paths = {"method": f"compare.{name_of}" if role == "compared" else "method"}
-                    if name_of in horizons:  # the horizon sets the steps of a search
-                        paths["method.schedule.options.steps"] = f"{paths['method']}.horizon"
-                    mask = build.add(step_name, "mask", options, inputs, purpose, paths=paths)
-                method_mask = method_mask or mask  # the method precedes its controls
-                cells.append(_cell(build, spec, {**base, "mask": mask}, name_of, budget, seed, role))
+                    if one.method.needs_rounds:
+                        inputs |= _oracle_rounds(build, spec, base, budget, seed, one.purpose)
+                    options, paths = _mask_options(build, spec, one.method, budget, seed), {"method": one.path}
+                    if one.name in horizons:  # the horizon sets the steps of a search
+                        paths["method.schedule.options.steps"] = f"{one.path}.horizon"
+                    given["mask"] = build.add(step_name, "mask", options, inputs, one.purpose, paths=paths)
+                cells.append(_cell(build, spec, given, one, budget, seed))
+                method_mask = method_mask or cells[-1].mask or ""  # the method precedes its controls
         if DENSE in spec.compare:
-            cells.append(_cell(build, spec, base, DENSE, PlannedBudget("0.0", 0.0), seed, DENSE))
+            dense = _Named(DENSE, None, DENSE)
+            cells.append(_cell(build, spec, base, dense, PlannedBudget("0.0", 0.0), seed))
     first = [cell for cell in cells if cell.role == "method" and cell.seed == spec.seeds[0]]
     for cell, budget in zip(first, budgets, strict=True):
         _emit(build, spec, cell, budget, cells)
@@ -145,14 +146,31 @@ def _budgets(build: Builder, spec: Spec, network: Mapping[str, str]) -> list[Pla
     return budgets
 
 
-def _methods(spec: Spec) -> list[tuple[str, Method | None, str]]:
-    controls = [(name, method, "control") for name, method in controls_of(spec)]
-    compared = [(method.name, method, "compared") for method in spec.compared]
-    return [(spec.method.name, spec.method, "method"), *controls, *compared]
+class _Named(NamedTuple):
+    # A method of the comparison; none for a control that permutes masks, and for the dense network.
+    name: str
+    method: Method | None
+    role: str
+
+    @property
+    def purpose(self) -> str:
+        return "network" if self.role == "method" else "comparison"
+
+    @property
+    def path(self) -> str:
+        return f"compare.{self.name}" if self.role == "compared" else "method"
+
+
+def _methods(spec: Spec) -> list[_Named]:
+    controls = [_Named(name, method, "control") for name, method in controls_of(spec)]
+    compared = [_Named(method.name, method, "compared") for method in spec.compared]
+    return [_Named(spec.method.name, spec.method, "method"), *controls, *compared]
 
 
 def _mask_options(build: Builder, spec: Spec, method: Method, budget: PlannedBudget, seed: int) -> dict[str, Any]:
-    options = {"method": method.choices(), **budget.options, "seed": seed}
+    # Without `updates`: equal masks to start from have equal keys.
+    choices = {part: choice for part, choice in method.choices().items() if part != "updates"}
+    options = {"method": choices, **budget.options, "seed": seed}
     if takes_training(method.choices(), scorer_of(spec, build.steps)[1].get("warm_up", 0)):
         options["training"] = of_a_step(keyed_recipe(spec.training))
     return options
@@ -356,17 +374,18 @@ def _check_rewind(spec: Spec, source: Source) -> None:
         raise InvalidValue(message, f"such as {max(1, steps // 10)}", "irp.rewind_to")
 
 
-def _cell(
-    build: Builder, spec: Spec, inputs: Mapping[str, str], method: str, budget: PlannedBudget, seed: int, role: str
-) -> Cell:
-    mask = inputs.get("mask")
-    suffix = f"{method}/seed{seed}" if mask is None else f"{method}/{budget.name}/seed{seed}"
-    purpose = "network" if role == "method" else "comparison"
-    recipe = {"training": keyed_recipe(spec.training), "seed": seed}
-    train = build.add(f"train/{suffix}", "train", recipe, inputs, purpose)
-    precision, given = {"precision": spec.training.precision}, {**inputs, "train": train}
-    evaluate = build.add(f"evaluate/{suffix}", "evaluate", precision, given, purpose)
-    return Cell(method, budget.label, budget.sparsity, seed, role, train, evaluate, mask)
+def _cell(build: Builder, spec: Spec, inputs: Mapping[str, str], one: _Named, budget: PlannedBudget, seed: int) -> Cell:
+    suffix = f"{one.name}/seed{seed}" if one.role == DENSE else f"{one.name}/{budget.name}/seed{seed}"
+    recipe, given = {"training": keyed_recipe(spec.training), "seed": seed}, dict(inputs)
+    if one.method is not None and one.method.updates_masks:
+        options, paths = {"method": one.method.choices(), **budget.options, **recipe}, {"method": one.path}
+        given["train"] = build.add(f"train/{suffix}", "sparse_train", options, inputs, one.purpose, paths=paths)
+        base = {role: given[role] for role in ("init", "data", "train")}
+        given["mask"] = build.add(f"final_mask/{suffix}", "final_mask", {"seed": seed}, base, one.purpose)
+    else:
+        given["train"] = build.add(f"train/{suffix}", "train", recipe, inputs, one.purpose)
+    evaluate = build.add(f"evaluate/{suffix}", "evaluate", {"precision": spec.training.precision}, given, one.purpose)
+    return Cell(one.name, budget.label, budget.sparsity, seed, one.role, given["train"], evaluate, given.get("mask"))
 
 
 def _emit(build: Builder, spec: Spec, cell: Cell, budget: PlannedBudget, cells: Sequence[Cell]) -> None:

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from importlib import util
@@ -67,6 +67,8 @@ def statuses(plan: Plan, store: Store, index: Index | None = None) -> dict[str, 
             chain = chains.get(name.rpartition("/")[0], [])
             made = [link for link in chain if link in present]
             by_name[name] = _made(history, step, by_name, roots, made, len(chain))
+            if by_name[name].status == "run" and store.has_checkpoint(step.key):
+                by_name[name] = replace(by_name[name], status="resume", reason="its training has a checkpoint")
     return by_name
 
 

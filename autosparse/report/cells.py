@@ -228,9 +228,10 @@ def rounds_by_source(report: Report) -> dict[str, list[Mapping[str, Any]]]:
 
 @dataclass(frozen=True)
 class Point:
-    """Method within a budget: its mask cost in dense trainings and in seconds, and its test accuracy in percent.
+    """Method within a budget: its cost in dense trainings and in seconds, and its test accuracy in percent.
 
-    All are means over seeds. `best` is true if no method with masks as cheap or cheaper, in trainings, is as accurate.
+    All are means over seeds; a cost is of masks and training together, `mask` the part of the masks in trainings.
+    `best` is true if no method as cheap or cheaper, in trainings, is as accurate (Pareto-optimal).
     """
 
     method: str
@@ -238,6 +239,7 @@ class Point:
     seconds: float
     accuracy: float
     best: bool
+    mask: float = 0.0
 
 
 def frontier(report: Report, budget: str) -> list[Point]:
@@ -246,9 +248,11 @@ def frontier(report: Report, budget: str) -> list[Point]:
     Methods without a network above chance are left out. Costs are counted, so that they are compared exactly.
     """
     costs = {
-        cost.method: (cost.trainings, cost.seconds)
+        cost.method: (cost.trainings + cost.training, cost.seconds + cost.training_seconds, cost.trainings)
         for cost in report.mask_costs
-        if cost.budget == budget and cost.trainings is not None and _is_cost(cost.trainings) and _is_cost(cost.seconds)
+        if cost.budget == budget
+        and cost.trainings is not None
+        and all(map(_is_cost, (cost.trainings, cost.training, cost.seconds, cost.training_seconds)))
     }
     accuracies = by_cell(report.results)
     states = statuses_by_cell(report.results)
@@ -258,7 +262,8 @@ def frontier(report: Report, budget: str) -> list[Point]:
     points: list[Point] = []
     for method in sorted(means, key=lambda method: (costs[method][0], -means[method])):
         best = all(point.accuracy < means[method] for point in points)
-        points.append(Point(method, *costs[method], means[method], best))
+        total, seconds, mask = costs[method]
+        points.append(Point(method, total, seconds, means[method], best, mask))
     return points
 
 

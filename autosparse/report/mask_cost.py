@@ -1,4 +1,4 @@
-"""Costs of masks: counted work in dense trainings, the same on every machine, and measured seconds."""
+"""Costs of masks and of training: counted work in dense trainings, the same on every machine, and measured seconds."""
 
 from __future__ import annotations
 
@@ -13,29 +13,38 @@ from autosparse.steps.workload import sum_counted
 
 
 def describe_mask_costs(finished: Finished) -> list[MaskCost]:
-    """Return the cost of the masks of every method and budget: a mask, and the rounds of IRP that it needs."""
-    cells: dict[tuple[str, str], list[list[str]]] = {}
+    """Return the cost of every method and budget: a mask with the rounds of IRP that it needs, and the training.
+
+    A method that changes masks during training spends on masks only what precedes the training.
+    """
+    cells: dict[tuple[str, str], list[tuple[list[str], str]]] = {}
     for cell in finished.plan.cells:
-        if steps := _steps_of(finished, cell):
-            cells.setdefault((cell.method, cell.budget), []).append(steps)
+        if (steps := _mask_steps(finished, cell)) is not None:
+            cells.setdefault((cell.method, cell.budget), []).append((steps, cell.train))
     works, dense = count_work(finished.plan), count_dense_training(finished.plan)
     costs = []
     for (method, budget), seeds in cells.items():
-        seconds = round(fmean(sum(map(finished.seconds, steps)) for steps in seeds), 3)
-        if dense is None or not all(name in works for steps in seeds for name in steps):
-            costs.append(MaskCost(method, budget, seconds, None, None, None, None))
+        seconds = round(fmean(sum(map(finished.seconds, steps)) for steps, _ in seeds), 3)
+        timed = [finished.seconds(train) for _, train in seeds if finished.has(train)]
+        training = round(fmean(timed), 3) if timed else 0.0
+        if dense is None or not all(name in works for steps, train in seeds for name in (*steps, train)):
+            costs.append(MaskCost(method, budget, seconds, None, None, None, None, training_seconds=training))
             continue
-        counted = sum_counted(works[name].load.counted for steps in seeds for name in steps)
+        counted = sum_counted(works[name].load.counted for steps, _ in seeds for name in steps)
+        trained = sum_counted(works[train].load.counted for _, train in seeds)
         mean = {name: round(total / len(seeds)) for name, total in asdict(counted).items()}
-        trainings = float(f"{counted.macs / len(seeds) / dense.macs:.6g}")
-        costs.append(MaskCost(method, budget, seconds, trainings, **mean))
+        trainings, whole = (float(f"{part.macs / len(seeds) / dense.macs:.6g}") for part in (counted, trained))
+        costs.append(MaskCost(method, budget, seconds, trainings, **mean, training=whole, training_seconds=training))
     return costs
 
 
-def _steps_of(finished: Finished, cell: Cell) -> list[str]:
-    # The mask's steps; none for a dense network, a control, or a mask that was not made.
-    if cell.mask is None or cell.role == "control":
+def _mask_steps(finished: Finished, cell: Cell) -> list[str] | None:
+    # The steps before the training; None for a dense network, a control, or a mask that was not made.
+    if cell.mask is None or cell.role == "control" or not finished.has(cell.mask):
+        return None
+    mask = finished.plan.steps[cell.train].inputs.get("mask")
+    if mask is None:  # trained from dense
         return []
-    inputs = finished.plan.steps[cell.mask].inputs
-    steps = [cell.mask, *(name for role, name in inputs.items() if role.startswith(("round", "rewind")))]
-    return steps if all(map(finished.has, steps)) else []
+    inputs = finished.plan.steps[mask].inputs
+    steps = [mask, *(name for role, name in inputs.items() if role.startswith(("round", "rewind")))]
+    return steps if all(map(finished.has, steps)) else None

@@ -62,12 +62,12 @@ class Result:
 
 @dataclass(frozen=True)
 class MaskCost:
-    """Mask cost of a method, with the rounds of IRP that it needs; the mean over seeds.
+    """Cost of a method's masks, with the rounds of IRP that they need, and of the training; the mean over seeds.
 
-    `trainings` is the counted work in trainings of the dense network by the recipe of the spec, the same on every
-    machine; None where the data are unknown. It is the ratio of `macs`, multiply-adds; `steps` are training steps, and
-    `images` count once for each step, gradient or evaluation. `seconds` are measured. A learned scorer is shared, and
-    part of `cost`.
+    `trainings` is the counted work of the masks in trainings of the dense network by the recipe of the spec, the same
+    on every machine; None where the data are unknown. It is the ratio of `macs`, multiply-adds; `steps` are training
+    steps, and `images` count once for each step, gradient or evaluation. `seconds` are measured. A learned scorer is
+    shared, and part of `cost`.
     """
 
     method: str
@@ -77,6 +77,9 @@ class MaskCost:
     steps: Count | None
     images: Count | None
     macs: Count | None
+    training: Amount = 1.0
+    """counted work of the training, in dense trainings"""
+    training_seconds: Amount = 0.0
 
 
 @dataclass(frozen=True)

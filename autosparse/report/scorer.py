@@ -15,7 +15,7 @@ from autosparse.report.finished import Finished
 from autosparse.report.folder import write_folder
 from autosparse.spec import Pretrained
 from autosparse.steps.scorer import ScorerResult
-from autosparse.steps.study import Trial, TrialResult, TuneResult, importances
+from autosparse.steps.tuning.study import Trial, TrialResult, TuneResult, importances
 from autosparse.store import Artifact
 from autosparse.store.sealed import seal
 

@@ -18,6 +18,7 @@ from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
 from autosparse.core.training.recipe import Recipe
+from autosparse.core.training.update_rules import update_rules
 from autosparse.core.units import n_of_m, units
 from autosparse.datasets import datasets
 from autosparse.exporters import exporters
@@ -176,6 +177,7 @@ if TYPE_CHECKING:
     ScheduleChoice = Choice
     RepairChoice = Choice
     UnitChoice = Choice
+    UpdatesChoice = Choice
     ScorerChoice = Choice
     FormatChoice = Choice
     TrackerChoice = Choice
@@ -185,6 +187,7 @@ else:
     CriterionChoice, AllocationChoice = choice_of(criteria), choice_of(allocations)
     SelectionChoice, ScheduleChoice = choice_of(selections), choice_of(schedules)
     RepairChoice, ScorerChoice = choice_of(repairs), choice_of(scorers)
+    UpdatesChoice = choice_of(update_rules)
     UnitChoice = Annotated[
         choice_of(units),
         BeforeValidator(

@@ -27,7 +27,7 @@ from autosparse.spec.choices import (
 from autosparse.spec.diagnostics import refusal
 from autosparse.spec.section import Different, Rule, Section
 from autosparse.spec.target import checked, read_seconds
-from autosparse.steps.study import WILCOXON_FOLDS, Pruner, Sampler
+from autosparse.steps.tuning.study import WILCOXON_FOLDS, Pruner, Sampler
 from autosparse.text import quoted
 
 MOST_ROUNDS = 1000

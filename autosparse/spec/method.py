@@ -13,7 +13,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from autosparse.core.presets import CHANNEL_DEFAULT, CONTROLS, PRESETS, SMALLER
 from autosparse.core.schedule import schedules
 from autosparse.core.selection import selections
-from autosparse.core.units import n_of_m, units
+from autosparse.core.units import n_of_m
 from autosparse.registry import suggestion
 from autosparse.spec.choices import (
     AllocationChoice,
@@ -22,9 +22,11 @@ from autosparse.spec.choices import (
     ScheduleChoice,
     SelectionChoice,
     UnitChoice,
+    UpdatesChoice,
     about,
 )
 from autosparse.spec.diagnostics import refusal
+from autosparse.spec.method_name import default_name, joined
 from autosparse.spec.section import Rule, Section
 from autosparse.text import quoted
 
@@ -102,7 +104,7 @@ _WITHOUT_QUOTAS = ("global", "uniform")  # the default, and the one that comes n
 
 
 class Method(Section):
-    """A pruning method: five independent choices and a repair, or a preset, whole or with some choices replaced.
+    """A pruning method: six independent choices and a repair, or a preset, whole or with some choices replaced.
 
     With a `horizon` above 0 the schedule is a search of that many steps, from the criterion's scores and quotas on.
     """
@@ -125,6 +127,9 @@ class Method(Section):
         UnitChoice,
         about("part that is pruned as a whole: a weight, a channel, or a weight in a pattern such as 2:4"),
     ] = Field(default="weight", validate_default=True)
+    updates: Annotated[
+        UpdatesChoice, about("rule that changes the masks during training; none prunes at initialization")
+    ] = Field(default="none", validate_default=True)
     horizon: Annotated[
         Horizon | None,
         about(
@@ -143,7 +148,7 @@ class Method(Section):
         if isinstance(value, Mapping) and "preset" in value:
             value = _changed_preset(value)
         if isinstance(value, Mapping) and "name" not in value:
-            return {"name": _default_name(value), **value}
+            return {"name": default_name(value), **value}
         if not isinstance(value, Mapping | Method):
             message = f"must be the name of a method, or a mapping with `criterion`, but is {quoted(value)}"
             raise refusal(message, "run `autosparse list presets`")
@@ -164,7 +169,7 @@ class Method(Section):
         return meant | ({"criterion"} if meant & {"preset", "horizon", "unit"} else set())
 
     def rules(self) -> tuple[Rule, ...]:
-        return (self._named, self._scored, self._searchable, self._united, self._patterned)
+        return (self._named, self._scored, self._searchable, self._united, self._patterned, self._updated)
 
     def _named(self) -> Iterator[PydanticCustomError]:
         # A preset under another name: validation under its real name would recurse.
@@ -212,6 +217,29 @@ class Method(Section):
             message = f"`{self.repair.name}` moves single weights, which breaks the blocks of unit `{self.pattern}`"
             yield refusal(message, "remove `repair`", ("repair",))
 
+    def _updated(self) -> Iterator[PydanticCustomError]:
+        if not self.updates_masks:
+            return
+        rule = self.updates.name
+        if self.has_unit:
+            message = f"`{rule}` changes single weights, but the unit is `{self.unit.name}`"
+            yield refusal(message, "remove `unit` or `updates`", ("updates",))
+        if not self.starts_dense:
+            return
+        facts = self.criterion.entry.facts
+        if self.needs or facts.get("gradients") or facts.get("hessian_products"):
+            message = (
+                f"`{rule}` scores trained weights without images, but criterion `{self.criterion.name}` needs more"
+            )
+            yield refusal(message, "such as `criterion: magnitude`", ("criterion",))
+        if self.searches or self.schedule.name != "one_shot":
+            given = "horizon" if self.horizon is not None else "schedule"
+            message = f"makes masks before training, but `updates: {rule}` starts dense"
+            yield refusal(message, f"remove `{given}`", (given,))
+        if self.repair.name != "none":
+            message = f"`{self.repair.name}` repairs masks before training, but `updates: {rule}` starts dense"
+            yield refusal(message, "remove `repair`", ("repair",))
+
     def _is_preset(self, parts: Mapping[str, Any]) -> bool:
         preset = Method.model_validate({"name": "preset", **parts})
         if preset.selection.entry.facts.get("tuned"):  # any selection, as it comes from the scorer
@@ -222,7 +250,8 @@ class Method(Section):
         """Return the keyed choices, which identify the method whatever its name. They omit `none` and `weight`."""
         repair = ("repair",) if self.repair.name != "none" else ()
         unit = ("unit",) if self.has_unit else ()
-        parts = ("criterion", "allocation", "selection", "schedule", *repair, *unit)
+        updates = ("updates",) if self.updates_masks else ()
+        parts = ("criterion", "allocation", "selection", "schedule", *repair, *unit, *updates)
         return {part: getattr(self, part).keyed() for part in parts}
 
     @classmethod
@@ -253,6 +282,16 @@ class Method(Section):
     def prunes_channels(self) -> bool:
         """True for a method that removes whole channels, which makes tensors smaller."""
         return bool(self.unit.entry.facts.get("tensors_smaller"))
+
+    @property
+    def updates_masks(self) -> bool:
+        """True for a method that changes masks during training."""
+        return self.updates.name != "none"
+
+    @property
+    def starts_dense(self) -> bool:
+        """True for a method that prunes while it trains the dense network."""
+        return bool(self.updates.entry.facts["starts"] == "dense")
 
     @property
     def has_unit(self) -> bool:
@@ -308,16 +347,6 @@ def _method_name(value: str) -> str:
     return value
 
 
-def _default_name(method: Mapping[str, Any]) -> str:
-    # The written choices; all four if those make the name of a preset with other choices.
-    defaults = {"allocation": "global", "selection": "top", "schedule": "one_shot"}
-    name = _joined({part: method.get(part) for part in ("criterion", *defaults, "repair", "unit", "horizon")})
-    parts = {part: value for part, value in method.items() if part not in ("repair", "unit", "horizon")}
-    if "criterion" in method and name in PRESETS and {**defaults, **parts} != PRESETS[name][1]:
-        name = _joined({part: {**defaults, **method}[part] for part in ("criterion", *defaults)})
-    return name[:60] or "unnamed"
-
-
 def _preset_of(name: Any) -> Mapping[str, Any]:
     if not isinstance(name, str) or name not in PRESETS:
         hint = suggestion(str(name), [*PRESETS]) or f"presets: {', '.join(PRESETS)}"
@@ -331,42 +360,13 @@ def _filled(method: Mapping[str, Any]) -> Mapping[str, Any]:
     # Without a criterion or a preset: SNIP's channels, or the weights that a scorer predicts.
     is_short = "unit" in method and method.keys() <= {"name", "unit", "horizon"}
     if is_short and is_of_channels(method["unit"]):
-        return {"name": _default_name(method), **CHANNEL_DEFAULT, **method}
+        return {"name": default_name(method), **CHANNEL_DEFAULT, **method}
     return {"preset": "learned", **method} if is_short or "horizon" in method else method
 
 
 def _changed_preset(method: Mapping[str, Any]) -> Mapping[str, Any]:
     # A preset with choices replaced: `{preset: synflow, repair: reconnect}`, named after both.
     name, parts = method["preset"], {key: value for key, value in method.items() if key != "preset"}
-    changed = _joined({key: value for key, value in parts.items() if key != "name"})
+    changed = joined({key: value for key, value in parts.items() if key != "name"})
     full_name = f"{name}+{changed}"[:60] if changed else name
     return {"name": full_name, **_preset_of(name), **parts}
-
-
-def _joined(parts: Mapping[str, Any]) -> str:
-    shown = {"horizon": _horizon_name, "unit": _unit_name}
-    names = (shown.get(part, _part_name)(value) for part, value in parts.items())
-    return "+".join(filter(None, names))
-
-
-def _horizon_name(value: Any) -> str:
-    if isinstance(value, str):
-        return re.sub(r"[^A-Za-z0-9_.]+", "", value.replace("%", "pct"))
-    return f"{value}steps" if isinstance(value, int) else ""
-
-
-def _unit_name(value: Any) -> str:
-    # `2of4` for all ways to write it.
-    value = n_of_m.expanded(value)
-    name = value.get("name") if isinstance(value, Mapping) else None
-    label = units[name].facts.get("label") if isinstance(name, str) and name in units else None
-    if label and {"n", "m"} <= value.keys():
-        return _part_name(label(value).replace(":", "of"))
-    return _part_name(value)
-
-
-def _part_name(part: Any) -> str:
-    if isinstance(part, Mapping):
-        options = (f"{key}-{value}" for key, value in part.items() if key != "name")
-        part = ".".join([str(part.get("name", "")), *options])
-    return re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") if isinstance(part, str) else ""

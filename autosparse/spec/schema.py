@@ -327,8 +327,8 @@ class Spec(Section):
 
     @property
     def baselines(self) -> tuple[Method, ...]:
-        """The compared methods that prune at initialization: without the oracle, which trains the network it prunes."""
-        return tuple(method for method in self.compared if not method.needs_rounds)
+        """The compared methods that prune at initialization: without those that train first, or change masks later."""
+        return tuple(method for method in self.compared if not (method.needs_rounds or method.updates_masks))
 
     @property
     def learns(self) -> bool:

@@ -26,7 +26,7 @@ from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from autosparse.backends import Placement
 from autosparse.borders import in_short, is_of_machine
-from autosparse.core.training.loop import Team
+from autosparse.core.training.loop import Checkpoint, Team
 from autosparse.core.weights import Tensors
 from autosparse.errors import DamagedArtifact, MissingRequirement
 from autosparse.lazy_torch import torch
@@ -49,6 +49,8 @@ class Context:
     """called with the work done, the total work, and the loss so far, if any"""
     team: Team | None = None
     """the processes that run this step together, if several"""
+    checkpoint: Checkpoint | None = None
+    """the state of an interrupted training, for a step that trains once"""
     notes: list[str] = field(default_factory=list)
     """sentences about deviations from the request"""
 

@@ -34,7 +34,7 @@ from autosparse.steps.context import build_network, calibration_images, images_o
 from autosparse.steps.data import DataResult
 from autosparse.steps.init import InitResult, find_model
 from autosparse.steps.mask import ChannelMaskResult, read_masks, slicing_under
-from autosparse.steps.train import EvaluateResult, TrainResult
+from autosparse.steps.train import EvaluateResult, read_trained
 from autosparse.steps.verify_export import outputs_of, reload, running
 from autosparse.steps.workload import Facts, Workload
 from autosparse.store import Artifact, canonical, dump_tensors
@@ -261,7 +261,7 @@ class _Trained:
     def model(self) -> Model:
         """The model, without a card's content."""
         context = self.context
-        state = TrainResult.read(context.inputs["train"]).state
+        state = read_trained(context.inputs["train"]).state
         weights = prunable_weights(build_network(context))
         result = read_masks(context.inputs["mask"])
         masks, shape = masks_of(weights, result), InitResult.read(context.inputs["init"]).shape

@@ -150,6 +150,7 @@ def irp(
             evaluation_batch=context.placement.evaluation_batch,
             observe=context.observe,
             team=context.team,
+            checkpoint=context.checkpoint,
         )
     except ValueError:  # such as scores that are not numbers
         check_training(model.state_dict(), (), "irp.training.lr")

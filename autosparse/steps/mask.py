@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Literal, Self
@@ -21,7 +22,7 @@ from autosparse.core.schedule import Pruning, schedules, training_steps
 from autosparse.core.selection import selections
 from autosparse.core.training.masked_steps import Divergence
 from autosparse.core.training.recipe import Recipe
-from autosparse.core.units import units
+from autosparse.core.units import Unit, units
 from autosparse.core.units.cost import Cost, in_macs, in_weights
 from autosparse.core.units.latency import LatencyTable
 from autosparse.core.weights import Tensors, keep_count, left_out, total_of
@@ -234,7 +235,7 @@ class Made:
 
 
 @dataclass(frozen=True)
-class _Limit:
+class Limit:
     """The budget of a network: what it limits, that of the dense network, the most, and its name in errors."""
 
     cost: Cost
@@ -300,7 +301,23 @@ def make_masks(
         results = map(RoundResult.read, rounds.values())
         ranked = ((masks_of(evidence.weights, result), result.scores) for result in results)
         evidence = replace(evidence, survival=survival_order(ranked))
-    limit = _Limit.of(context, evidence, sparsity, budget)
+    pruning, unit, limit = pruning_of(context, method, evidence, recipe, sparsity, budget)
+    with explaining(method, limit):
+        chosen = drive(choose(schedules, method["schedule"]), pruning)
+        masks = pruning.spread(chosen)
+        if "repair" in method:
+            costs = {layer.name: 1 if budget is None else layer.positions for layer in evidence.layers}
+            score = _negated(pruning.score) if lowest else pruning.score
+            masks = choose(repairs, method["repair"])(evidence, masks, score, costs)
+        slicing = unit.slicing(chosen)
+        return evidence, Made(masks, unit.counts(chosen), slicing, limit.predict(context, evidence, slicing))
+
+
+def pruning_of(
+    context: Context, method: Mapping[str, Any], evidence: Evidence, recipe: Recipe, sparsity: float, budget: Any
+) -> tuple[Pruning, Unit, Limit]:
+    """Return a method's choices for a network within a budget, its unit, and the limit. Raises StepError."""
+    limit = Limit.of(context, evidence, sparsity, budget)
     try:
         unit = choose(units, method.get("unit", _SINGLE))(evidence)
         keep = unit.amount(limit.keep, limit.cost)
@@ -318,15 +335,14 @@ def make_masks(
         blind=selections[method["selection"]["name"]].facts.get("blind", False),
         unit=unit if "unit" in method else None,
     )
+    return pruning, unit, limit
+
+
+@contextmanager
+def explaining(method: Mapping[str, Any], limit: Limit) -> Iterator[None]:
+    """Raise StepError, or Diverged, for a ValueError inside: masks that do not exist, or training that diverges."""
     try:
-        chosen = drive(choose(schedules, method["schedule"]), pruning)
-        masks = pruning.spread(chosen)
-        if "repair" in method:
-            costs = {layer.name: 1 if budget is None else layer.positions for layer in evidence.layers}
-            score = _negated(pruning.score) if lowest else pruning.score
-            masks = choose(repairs, method["repair"])(evidence, masks, score, costs)
-        slicing = unit.slicing(chosen)
-        return evidence, Made(masks, unit.counts(chosen), slicing, limit.predict(context, evidence, slicing))
+        yield
     except ValueError as error:
         hint = getattr(error, "hint", None)
         kind = Diverged if isinstance(error, Divergence) else StepError

@@ -24,7 +24,7 @@ from autosparse.regular_file import LARGEST_MEMORY, LARGEST_NOTE, read_regular
 from autosparse.steps._base import Content, Context, Count, KeyedChoice, StateResult, check_options, finite, operations
 from autosparse.steps.context import choose, generator, not_finite
 from autosparse.steps.label import ROUNDS, LabelResult, example_bytes
-from autosparse.steps.study import TuneResult
+from autosparse.steps.tuning.study import TuneResult
 from autosparse.steps.workload import Counted, Facts, Workload
 from autosparse.store import file_digest, load_tensors
 from autosparse.store.sealed import unseal

@@ -13,9 +13,20 @@ from autosparse.core.graph.slicing import Slicing, sliced
 from autosparse.core.training.loop import accuracy
 from autosparse.core.training.loop import train as train_network
 from autosparse.core.training.recipe import Recipe
+from autosparse.core.training.updates import Change
 from autosparse.core.weights import Tensors, describe_layers, prunable_weights, state_of, total_of
 from autosparse.lazy_torch import torch
-from autosparse.steps._base import Context, Count, Percent, Positive, Real, StateResult, StepResult, operations
+from autosparse.steps._base import (
+    Context,
+    Count,
+    MaskedResult,
+    Percent,
+    Positive,
+    Real,
+    StateResult,
+    StepResult,
+    operations,
+)
 from autosparse.steps.context import (
     build_network,
     check_training,
@@ -28,6 +39,7 @@ from autosparse.steps.context import (
 )
 from autosparse.steps.mask import read_masks, slicing_under
 from autosparse.steps.workload import LINE, Facts, Workload, training_workload
+from autosparse.store import Artifact
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,31 @@ class TrainResult(StateResult):
     """A trained network: its state, and the mean loss of every epoch."""
 
     losses: list[Real]
+
+
+@dataclass(frozen=True)
+class SparseTrainResult(TrainResult, MaskedResult):
+    """A network trained while its masks changed: its last masks, and every change."""
+
+    total: Positive
+    kept: dict[str, Count]
+    """weights that the last masks keep in each layer"""
+    changes: list[Change]
+
+    def check(self) -> None:
+        """Compare layers with their sum."""
+        self.require(0 < sum(self.kept.values()) <= self.total, "result.json: `kept` and `total` do not fit")
+
+    @property
+    def kept_by_layer(self) -> Mapping[str, int]:
+        """Weights that the last masks of each layer keep."""
+        return self.kept
+
+
+def read_trained(artifact: Artifact) -> TrainResult:
+    """Return the result of a step that trains. Raises DamagedArtifact."""
+    changes_masks = artifact.descriptor.get("operation") == "sparse_train"
+    return (SparseTrainResult if changes_masks else TrainResult).read(artifact)
 
 
 @dataclass(frozen=True)
@@ -110,6 +147,7 @@ def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
         masks=masks,
         observe=context.observe,
         team=context.team,
+        checkpoint=context.checkpoint,
     )
     state = state_of(network) if slicing is None else slicing.put(state_of(network), state_of(model))
     check_training(state, losses, "training.lr")
@@ -156,7 +194,7 @@ def evaluate_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 )
 def evaluate(context: Context, *, precision: str) -> None:
     """Measure the accuracies after the last epoch, in percent, and the remaining weights and multiply-adds."""
-    model = restore(build_network(context), TrainResult.read(context.inputs["train"]))
+    model = restore(build_network(context), read_trained(context.inputs["train"]))
     splits = {name: images_of(context, name) for name in ("validation", "test")}
     layers = describe_layers(model, torch.zeros((1, *splits["test"].input_shape), device=context.device))
     batch = context.placement.evaluation_batch

@@ -105,6 +105,14 @@ def collect(store: Store, seconds: float, *, dry: bool = False) -> Iterator[Unus
                 if not dry:
                     shutil.rmtree(folder, ignore_errors=True)
                 yield Unused(name, folder.name, size)
+    for path in sorted((store.root / "checkpoints").glob("*.safetensors")):
+        with suppress(FileNotFoundError):
+            if path.stem in used or time.time() - path.stat().st_mtime < max(_DRAFTS, seconds):
+                continue
+            size = path.stat().st_size
+            if not dry:
+                path.unlink()
+            yield Unused("checkpoints", path.stem, size)
     if not dry:
         _forget(store, min(since, time.time() - _DRAFTS))
 

@@ -21,7 +21,9 @@ from pydantic import TypeAdapter
 from autosparse.borders import expand, first_line
 from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
 from autosparse.regular_file import LARGEST_MEMORY, LARGEST_NOTE, read_regular
+from autosparse.store import checkpoint as checkpoints
 from autosparse.store.artifact import Artifact, Draft
+from autosparse.store.checkpoint import Checkpoint
 from autosparse.store.descriptor import DESCRIPTOR, EMPTY, read_descriptor, read_foreign, size_of
 from autosparse.store.files import check_room, drafted, flush, writing
 from autosparse.store.remote import Remote
@@ -278,6 +280,32 @@ class Store:
         except MissingRequirement as problem:
             self.problem, self._until = problem, time.monotonic() + _AGAIN
             return None
+
+    def checkpoint(self, key: str, conditions: Any) -> Checkpoint:
+        """Return the checkpoint of an unfinished step.
+
+        Args:
+            key: Key of its artifact, 64 hex digits.
+            conditions: JSON value under which the checkpoint is valid.
+
+        Returns:
+            The checkpoint, whether saved before or not.
+        """
+        return Checkpoint(self._checkpoint(key), conditions, every=checkpoints.EVERY)
+
+    def has_checkpoint(self, key: str) -> bool:
+        """Return whether an unfinished step left a checkpoint.
+
+        Args:
+            key: Key of its artifact, 64 hex digits.
+
+        Returns:
+            True if the file exists.
+        """
+        return self._checkpoint(key).is_file()
+
+    def _checkpoint(self, key: str) -> Path:
+        return self.root / "checkpoints" / f"{key}.safetensors"
 
     def publish(
         self,

@@ -25,7 +25,7 @@ from autosparse.report.folder import (
     running,
     write_folder,
 )
-from autosparse.steps.study import Trial, export_study
+from autosparse.steps.tuning.study import Trial, export_study
 from autosparse.store import Remote, Store
 from autosparse.store.files import drafted_folder, held, key_of, scratch, sweep
 from autosparse.store.sealed import seal

@@ -21,7 +21,7 @@ from autosparse.report.schema import Report as ReportData
 from autosparse.spec import find_budget
 from autosparse.spec.overrides import BudgetOption
 from autosparse.steps.mask import ChannelMaskResult, read_masks
-from autosparse.steps.train import TrainResult
+from autosparse.steps.train import read_trained
 from autosparse.text import plural
 
 
@@ -134,7 +134,7 @@ class Report:
         channels, height, width = structure.shape
         with seeded(0):
             network = build_model(structure.name, structure.options, (channels, height, width), structure.classes)
-        return load_state(network, TrainResult.read(self.finished.open(cell.train)).state).eval()
+        return load_state(network, read_trained(self.finished.open(cell.train)).state).eval()
 
     def __repr__(self) -> str:
         networks = plural(len(self.data.results), "network")

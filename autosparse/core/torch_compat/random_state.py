@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from autosparse.lazy_torch import torch
@@ -50,6 +51,31 @@ def seed_of(*purpose: str | int) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
+def global_states() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return the states of the global generators, for a checkpoint: tensors by name, and a JSON value."""
+    cpu, cuda, apple, python, numpy = _read()
+    tensors = {"cpu": cpu, **{f"cuda{device}": state for device, state in cuda.items()}}
+    if apple is not None:
+        tensors["apple"] = apple
+    version, words, drawn = python
+    value: dict[str, Any] = {"python": [version, [*words], drawn]}
+    if numpy is not None:
+        tensors["numpy"] = torch.from_numpy(numpy[1].astype("int64"))
+        value["numpy"] = [numpy[0], *numpy[2:]]
+    return tensors, value
+
+
+def restore_global_states(tensors: Mapping[str, torch.Tensor], value: Mapping[str, Any]) -> None:
+    """Restore the states that `global_states` returned."""
+    version, words, drawn = value["python"]
+    numpy = None
+    if "numpy" in value:
+        name, *rest = value["numpy"]
+        numpy = (name, tensors["numpy"].numpy().astype("uint32"), *rest)
+    cuda = {device: tensors[f"cuda{device}"] for device in _devices() if f"cuda{device}" in tensors}
+    _write((tensors["cpu"], cuda, tensors.get("apple"), (version, tuple(words), drawn), numpy))
+
+
 def _seed(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
     for device in _devices():
@@ -80,7 +106,7 @@ def _write(states: tuple[Any, ...]) -> None:
     if apple is not None:
         torch.mps.set_rng_state(apple)
     random.setstate(python)
-    if numpy is not None:
+    if numpy is not None and "numpy" in sys.modules:
         sys.modules["numpy"].random.set_state(numpy)
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from autosparse.borders import optional
 from autosparse.core.images import Images, batch_sizes, epoch
-from autosparse.core.torch_compat.memory_layout import flattened, in_shape, lay_out
-from autosparse.core.training.optimizers import Update, adam, sgd
+from autosparse.core.torch_compat.memory_layout import lay_out
+from autosparse.core.torch_compat.random_state import global_states, restore_global_states
+from autosparse.core.training.flat_parameters import flatten_masks, flatten_parameters
+from autosparse.core.training.optimizers import update_rule
 from autosparse.core.training.recipe import Recipe, learning_rate, training_steps_of
 from autosparse.core.training.torch_compile import Forward, compiled
 from autosparse.core.training.updates import Change, MaskUpdates, Moment
@@ -40,6 +42,15 @@ class Team(Protocol):
     def lead(self, tensor: torch.Tensor) -> None: ...
 
 
+class Checkpoint(Protocol):
+    """The saved state of a training, which an interrupted one continues from."""
+
+    @property
+    def is_due(self) -> bool: ...
+    def load(self) -> tuple[dict[str, Any], dict[str, torch.Tensor]] | None: ...
+    def save(self, value: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None: ...
+
+
 def train(
     model: torch.nn.Module,
     images: Images,
@@ -51,6 +62,7 @@ def train(
     end: int | None = None,
     observe: Observe = lambda *_: None,
     team: Team | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> list[float]:
     """Train `model` in place and return the mean training loss of every epoch.
 
@@ -61,8 +73,12 @@ def train(
 
     A `team` averages its gradients in every step (data-parallel training); the batch size is the recipe's. BatchNorm
     uses the statistics of each share, and at the end averages the running ones.
+
+    With a `checkpoint` an interrupted training continues where it was saved last, with the same results; a team starts
+    again.
     """
-    return _Training(model, images, recipe, masks, None, team).run(generator, begin, end, observe)
+    training = _Training(model, images, recipe, masks, None, team)
+    return training.run(generator, begin, end, observe, checkpoint)
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,7 @@ def train_sparse(
     masks: Mapping[str, torch.Tensor] | None = None,
     observe: Observe = lambda *_: None,
     team: Team | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> SparseTraining:
     """Train `model` in place as `train` does, while `updates` change its masks; without `masks` it starts dense.
 
@@ -91,8 +108,23 @@ def train_sparse(
     """
     present = full_masks(prunable_weights(model)) if masks is None else masks
     training = _Training(model, images, recipe, present, updates, team)
-    losses = training.run(generator, 0, None, observe)
+    losses = training.run(generator, 0, None, observe, checkpoint)
     return SparseTraining(losses, training.masks, tuple(training.changes))
+
+
+@dataclass(frozen=True)
+class _Reached:
+    # The point that a training has reached: epoch, next step, the shuffle's state at the epoch's beginning, the losses.
+    epoch: int
+    step: int
+    shuffle: torch.Tensor
+    total: torch.Tensor
+    seen: float = 0.0
+    losses: tuple[float, ...] = ()
+
+    @classmethod
+    def first(cls, generator: torch.Generator, begin: int, device: torch.device) -> Self:
+        return cls(0, begin, generator.get_state(), torch.zeros((), device=device))
 
 
 class _Training:
@@ -113,7 +145,7 @@ class _Training:
         self.masks: Tensors = {name: mask.bool().to(device) for name, mask in (masks or {}).items()}
         self.changes: list[Change] = []
         model.train()
-        self._flat = _flatten(model, channels_last=self._channels_last)
+        self._flat = flatten_parameters(model, channels_last=self._channels_last)
         self._optimizer = update_rule(self._flat, recipe)
         self._present = None if masks is None else self._flattened(masks)
         if self._present is not None:
@@ -125,46 +157,120 @@ class _Training:
         self._kernels = ExitStack()
         self._forward: Forward = model
 
-    def run(self, generator: torch.Generator, begin: int, end: int | None, observe: Observe) -> list[float]:
+    def run(
+        self,
+        generator: torch.Generator,
+        begin: int,
+        end: int | None,
+        observe: Observe,
+        checkpoint: Checkpoint | None,
+    ) -> list[float]:
         """Take the steps from `begin` to `end`, and return the mean loss of every epoch."""
+        checkpoint = checkpoint if self._team is None else None
+        reached = _Reached.first(generator, begin, self._flat.device)
+        if checkpoint is not None and (saved := checkpoint.load()) is not None:
+            reached = self._restored(*saved, generator)
         with self._kernels:
             self._open_kernels()
-            losses = self._epochs(generator, begin, end, observe)
+            losses = self._epochs(generator, reached, end, observe, checkpoint)
         if self._team is not None:
             for buffer in self._model.buffers():
                 if buffer.is_floating_point():
                     self._team.mean(buffer)
         return losses
 
-    def _epochs(self, generator: torch.Generator, begin: int, end: int | None, observe: Observe) -> list[float]:
+    def _epochs(
+        self,
+        generator: torch.Generator,
+        reached: _Reached,
+        end: int | None,
+        observe: Observe,
+        checkpoint: Checkpoint | None,
+    ) -> list[float]:
         recipe, cycles = self._recipe, self._updates.cycles if self._updates else 1
-        cycle = training_steps_of(recipe, len(self._images))
+        cycle, batches = training_steps_of(recipe, len(self._images)), len(batch_sizes(len(self._images), recipe.batch))
         steps = cycles * cycle
         stop = steps if end is None else min(end, steps)
-        epochs = math.ceil(steps / len(batch_sizes(len(self._images), recipe.batch)))
-        step, history = 0, list[float]()
-        for done in range(epochs):
-            total, seen = torch.zeros((), device=self._flat.device), 0.0
+        epochs = math.ceil(steps / batches)
+        at = reached
+        for done in range(reached.epoch, epochs):
+            step = done * batches
+            if done > reached.epoch:
+                at = replace(at, epoch=done, shuffle=generator.get_state(), total=torch.zeros_like(at.total), seen=0.0)
             for inputs, labels in epoch(
                 self._images, batch=recipe.batch, crop=recipe.crop, flip=recipe.flip, cutout=recipe.cutout,
                 generator=generator,
             ):  # fmt: skip
                 if step >= stop:
                     break
-                if step < begin:
+                if step < reached.step:
                     step += 1
                     continue
                 self._optimizer.lr = recipe.lr * learning_rate(recipe, step % cycle / cycle)
                 loss, count = self._step(inputs, labels, step, steps)
-                total += loss * count
-                seen += count
                 step += 1
-            if seen:
-                history.append(_mean_loss(total, seen, self._team))
-            observe(done + 1, epochs, history[-1] if seen else None)
+                at = replace(at, step=step, total=at.total + loss * count, seen=at.seen + count)
+                if checkpoint is not None and checkpoint.is_due:
+                    checkpoint.save(*self._saved(at))
+            if at.seen:
+                at = replace(at, losses=(*at.losses, _mean_loss(at.total, at.seen, self._team)))
+            observe(done + 1, epochs, at.losses[-1] if at.seen else None)
             if step >= stop:
                 break
-        return history
+        return [*at.losses]
+
+    def _saved(self, at: _Reached) -> tuple[dict[str, Any], Tensors]:
+        # The state after a step, as a JSON value and tensors.
+        kept = {
+            f"{number}.{index}": tensor
+            for number, tensors in enumerate(self._optimizer.state)
+            for index, tensor in enumerate(tensors)
+            if tensor is not None
+        }
+        drawn, others = global_states()
+        parts = {
+            "weights": {"flat": self._flat.detach()},
+            "optimizer": kept,
+            "buffer": dict(self._model.named_buffers()),
+            "mask": self.masks if self._updates is not None else {},
+            "random": {"shuffle": at.shuffle, **drawn, **self._drawn()},
+            "loss": {"total": at.total},
+        }
+        value = {
+            "epoch": at.epoch, "step": at.step, "seen": at.seen, "losses": [*at.losses], "random": others,
+            "changes": [[change.step, change.kept, change.grown] for change in self.changes],
+        }  # fmt: skip
+        return value, {f"{part}/{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+
+    def _drawn(self) -> Tensors:
+        rule = self._updates.generator if self._updates is not None else None
+        return {} if rule is None else {"rule": rule.get_state()}
+
+    def _restored(self, value: dict[str, Any], tensors: Tensors, generator: torch.Generator) -> _Reached:
+        parts: dict[str, Tensors] = {}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition("/")
+            parts.setdefault(part, {})[rest] = tensor
+        device = self._flat.device
+        with torch.no_grad():
+            self._flat.copy_(parts["weights"]["flat"])
+            for name, buffer in self._model.named_buffers():
+                buffer.copy_(parts["buffer"][name])
+        for name, tensor in parts.get("optimizer", {}).items():
+            number, _, index = name.partition(".")
+            self._optimizer.state[int(number)][int(index)] = tensor.to(device)
+        if self._updates is not None:
+            self.masks = {name: mask.to(device) for name, mask in parts["mask"].items()}
+            self._present = self._flattened(self.masks)
+            self.changes = [Change(*change) for change in value["changes"]]
+            if self._updates.generator is not None:
+                self._updates.generator.set_state(parts["random"]["rule"])
+        restore_global_states(parts["random"], value["random"])
+        generator.set_state(parts["random"]["shuffle"])
+        return _Reached(
+            value["epoch"], value["step"], parts["random"]["shuffle"], parts["loss"]["total"].to(device),
+            value["seen"], tuple(value["losses"]),
+        )  # fmt: skip
 
     def _step(self, inputs: torch.Tensor, labels: torch.Tensor, step: int, steps: int) -> tuple[torch.Tensor, float]:
         # One step on a batch: the mean loss of this member's share, and the images it counts for.
@@ -222,7 +328,7 @@ class _Training:
         return not self._images.contiguous
 
     def _flattened(self, masks: Mapping[str, torch.Tensor], *, otherwise: bool = True) -> torch.Tensor:
-        return _flat_mask(self._model, self._flat, masks, channels_last=self._channels_last, otherwise=otherwise)
+        return flatten_masks(self._model, self._flat, masks, channels_last=self._channels_last, otherwise=otherwise)
 
     def _open_kernels(self) -> None:
         masks = self.masks if self._present is not None and self._team is None else None
@@ -259,16 +365,6 @@ def accuracy(model: torch.nn.Module, images: Images, precision: str, *, batch: i
     return 100 * correct / len(images)
 
 
-def update_rule(flat: torch.nn.Parameter, recipe: Recipe) -> Update:
-    """Return the recipe's optimizer over one vector of parameters."""
-    # Fused: one pass over the vector instead of three.
-    shared: dict[str, Any] = {"weight_decay": recipe.weight_decay, "fused": flat.device.type in ("cpu", "cuda")}
-    if recipe.optimizer == "adamw":
-        return adam([flat], recipe.lr, **shared)
-    nesterov = recipe.nesterov and recipe.momentum > 0
-    return sgd([flat], recipe.lr, momentum=recipe.momentum, nesterov=nesterov, **shared)
-
-
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Return the context in which a forward pass has a recipe's precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
@@ -285,40 +381,3 @@ def _mean_loss(total: torch.Tensor, seen: float, team: Team | None) -> float:
     both = torch.stack([total, torch.tensor(seen, device=total.device)])
     team.mean(both)
     return float(both[0] / both[1])
-
-
-def _flatten(model: torch.nn.Module, *, channels_last: bool) -> torch.nn.Parameter:
-    # All parameters become views of one vector, and their gradients views of another: the optimizer,
-    # the masks and clearing gradients are then one call each instead of one per tensor.
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    flat = torch.nn.Parameter(torch.cat([flattened(parameter, channels_last) for parameter in parameters]).detach())
-    flat.grad = torch.zeros_like(flat)
-    sizes = [parameter.numel() for parameter in parameters]
-    for parameter, values, gradient in zip(parameters, flat.data.split(sizes), flat.grad.split(sizes), strict=True):
-        parameter.data = in_shape(values, parameter.shape, channels_last)
-        parameter.grad = in_shape(gradient, parameter.shape, channels_last)
-    return flat
-
-
-def _flat_mask(
-    model: torch.nn.Module,
-    flat: torch.nn.Parameter,
-    masks: Mapping[str, torch.Tensor],
-    *,
-    channels_last: bool,
-    otherwise: bool = True,
-) -> torch.Tensor:
-    # Masks as one vector of zeros and ones; `otherwise` is the value of parameters without one.
-    weights = prunable_weights(model)
-    if unknown := masks.keys() - weights.keys():
-        raise ValueError(f"masks of weights that are not prunable: {', '.join(sorted(unknown))}")
-    # By identity: a tied weight has another name among the model's parameters.
-    present = {id(weights[name]): mask.to(flat.device) for name, mask in masks.items()}
-    parts = [
-        flattened(present[id(parameter)], channels_last).to(flat.dtype)
-        if id(parameter) in present
-        else torch.full((parameter.numel(),), float(otherwise), dtype=flat.dtype, device=flat.device)
-        for parameter in model.parameters()
-        if parameter.requires_grad
-    ]
-    return torch.cat(parts)

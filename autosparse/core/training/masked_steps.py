@@ -8,7 +8,8 @@ from dataclasses import replace
 from autosparse.core.evidence import Batch, Evidence
 from autosparse.core.torch_compat.memory_layout import flattened, in_shape, takes_channels_last
 from autosparse.core.torch_compat.random_state import Generators, seeded
-from autosparse.core.training.loop import autocast, update_rule
+from autosparse.core.training.loop import autocast
+from autosparse.core.training.optimizers import update_rule
 from autosparse.core.training.recipe import Recipe, learning_rate
 from autosparse.core.weights import Tensors, total_of
 from autosparse.errors import UsageError

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from autosparse.core.training.recipe import Recipe
 from autosparse.lazy_torch import torch
 
 
@@ -66,3 +67,13 @@ def adam(parameters: Sequence[torch.Tensor], lr: float, *, weight_decay: float =
     decay = {"weight_decay": weight_decay, "decoupled_weight_decay": True}
     rule = import_module("torch.optim.adam").adam
     return Update(rule, [*parameters], lr, (means, squares, [], counts), {**facts, **decay})
+
+
+def update_rule(flat: torch.nn.Parameter, recipe: Recipe) -> Update:
+    """Return the recipe's optimizer over one vector of parameters."""
+    # Fused: one pass over the vector instead of three.
+    shared: dict[str, Any] = {"weight_decay": recipe.weight_decay, "fused": flat.device.type in ("cpu", "cuda")}
+    if recipe.optimizer == "adamw":
+        return adam([flat], recipe.lr, **shared)
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    return sgd([flat], recipe.lr, momentum=recipe.momentum, nesterov=nesterov, **shared)

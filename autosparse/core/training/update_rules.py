@@ -25,7 +25,10 @@ from autosparse.registry import Range, Registry
 update_rules: Registry[Callable[..., MaskUpdates]] = Registry("update rule", "updates")
 
 Share = Annotated[float, Ge(0), Le(1)]
-Every = Annotated[int, Ge(1), "number of training steps between two updates"]
+Every = Annotated[
+    Annotated[int, Ge(1)] | Literal["auto"],
+    "number of training steps between two updates; auto: 100, or fewer for 40 updates in a short training",
+]
 End = Annotated[Share, "last update, as a share of the steps"]
 
 
@@ -58,7 +61,7 @@ def drop_and_grow(
     decay: Annotated[
         Literal["cosine", "constant"], "decay of `share` over the updates: cosine to 0 at `end`, or none"
     ] = "cosine",
-    every: Every = 100,
+    every: Every = "auto",
     end: End = 0.75,
 ) -> MaskUpdates:
     """Replace weights while training: layers drop their weakest weights and grow as many others, from zero (RigL, SET).
@@ -74,7 +77,7 @@ def drop_and_grow(
         drop: Score of weights to drop, lowest first: `magnitude`, |w|, or `sensitivity`, |w dL/dw|.
         share: Share of a layer's kept weights that the first update replaces.
         decay: `cosine` to zero at `end`, or `constant`.
-        every: Number of training steps between two updates.
+        every: Number of training steps between two updates; `auto` is 100, or a fortieth of a shorter training.
         end: Share of the steps after which masks stay.
 
     Returns:
@@ -96,7 +99,7 @@ def drop_and_grow(
             masks[name] = exchanged(mask, weakest, drawn, int(part * int(mask.count_nonzero())))
         return masks
 
-    return MaskUpdates(_regular(0.0, end, every), change, replaces_step=grow == "gradient")
+    return MaskUpdates(_regular(0.0, end, every), change, replaces_step=grow == "gradient", generator=generator)
 
 
 def exchanged(mask: torch.Tensor, strength: torch.Tensor, promise: torch.Tensor, count: int) -> torch.Tensor:
@@ -115,7 +118,7 @@ def gradual(
     *,
     begin: Annotated[Share, "first update, as a share of the steps"] = 0.0,
     end: End = 0.75,
-    every: Every = 100,
+    every: Every = "auto",
 ) -> MaskUpdates:
     """Prune gradually while training: trained weights with the lowest scores go, by a cubic schedule (GMP).
 
@@ -127,7 +130,7 @@ def gradual(
         generator: Source of random draws, on the CPU.
         begin: Share of the steps before the first update.
         end: Share of the steps at which the number of weights is reached.
-        every: Number of training steps between two updates.
+        every: Number of training steps between two updates; `auto` is 100, or a fortieth of a shorter training.
 
     Returns:
         Updates every `every` steps from `begin` on, and one at `end`.
@@ -240,12 +243,16 @@ def cycles_of(choice: Mapping[str, Any]) -> int:
     return int(count(choice["options"])) if count else 1
 
 
-def _regular(begin: float, end: float, every: int) -> Callable[[int, int], bool]:
+def _regular(begin: float, end: float, every: int | Literal["auto"]) -> Callable[[int, int], bool]:
     def due(step: int, steps: int) -> bool:
         first = math.ceil(begin * steps)
-        return first <= step < end * steps and (step - first) % every == 0
+        interval = max(1, min(_USUAL, steps // _UPDATES)) if every == "auto" else every
+        return first <= step < end * steps and (step - first) % interval == 0
 
     return due
+
+
+_USUAL, _UPDATES = 100, 40  # steps between updates, as published, and updates of a training that is too short for it
 
 
 def _pruned(pruning: Pruning, moment: Moment, keep: int) -> Tensors:

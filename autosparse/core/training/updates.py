@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from autosparse.core.weights import Tensors
+from autosparse.lazy_torch import torch
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ class MaskUpdates:
         change: Function that returns the next masks, name -> bool tensor.
         replaces_step: True if the weights stay unchanged at a step that changes masks.
         cycles: Passes through the recipe, each with the whole learning-rate schedule.
+        generator: Source of the rule's random draws, whose state a checkpoint holds; None for a rule that draws none.
     """
 
     due: Callable[[int, int], bool]
     change: Callable[[Moment], Tensors]
     replaces_step: bool = False
     cycles: int = 1
+    generator: torch.Generator | None = None
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import torch
 from autosparse.core.features import Features, columns_of
 from autosparse.core.graph.connectivity import Finding
 from autosparse.core.scorers import groups_of, scorers
+from autosparse.core.training.updates import Change
 from autosparse.core.units.latency import Curve, LatencyTable
 from autosparse.core.weights import Tensors
 from autosparse.errors import DamagedArtifact
@@ -32,8 +33,8 @@ from autosparse.steps.latency import Conditions, LatencyResult
 from autosparse.steps.mask import MaskResult
 from autosparse.steps.sanity import SanityResult
 from autosparse.steps.scorer import ScorerResult
-from autosparse.steps.study import TrialResult, TuneResult
-from autosparse.steps.train import EvaluateResult, LayerResult, TrainResult
+from autosparse.steps.train import EvaluateResult, LayerResult, SparseTrainResult, TrainResult, read_trained
+from autosparse.steps.tuning.study import TrialResult, TuneResult
 from autosparse.store import Artifact, Draft, Store, canonical, dump_tensors
 from tests.conftest import Workspace, call
 from tests.sealing import edit
@@ -153,6 +154,13 @@ SAMPLES: dict[str, Sample] = {
         "notes",
         masks={"a": MASK},
     ),
+    "sparse_train": sample(
+        SparseTrainResult([0.5], 4, {"a": 3}, [Change(9, 3, 1)]),
+        read=read_trained,
+        state={"a": torch.zeros(2, 2)},
+        masks={"a": MASK},
+    ),
+    "final_mask": sample(MaskResult(4, {"a": 3}, []), masks={"a": MASK}),
     "shuffle": sample(MaskResult(4, {"a": 3}, []), masks={"a": MASK}),
     "sanity": sample(SanityResult("snip", {"snip": 50.0}, 0.5, "", 50.0, 25.0)),
     "sanity, left out": sample(SanityResult("snip", {}, None, "its training diverged")),
@@ -178,7 +186,7 @@ SAMPLES: dict[str, Sample] = {
     "emit, failed": sample(FailedEmission("it has no such layer", 1), read=read_emission),
 }
 # Files whose names and shapes nothing else in the artifact says.
-OPEN = {("train", "state"), ("rewind", "state")}
+OPEN = {("train", "state"), ("sparse_train", "state"), ("rewind", "state")}
 JSON = [name for name, one in SAMPLES.items() if one.result.FILE]
 
 

@@ -22,7 +22,11 @@ def name_of(choice: str | dict[str, object]) -> object:
 
 CRITERIA = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
 """The criteria that need nothing but a network and batches."""
-METHODS = [name for name, (_, method) in PRESETS.items() if name_of(method["criterion"]) in CRITERIA]
+METHODS = [
+    name
+    for name, (_, method) in PRESETS.items()
+    if name_of(method["criterion"]) in CRITERIA and "updates" not in method  # those of `sparse_training`
+]
 """The presets that need no more."""
 
 

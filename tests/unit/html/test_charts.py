@@ -23,7 +23,7 @@ from tests.docs.outputs import INCOMPLETE, REPORTS
 NAMES = {"accuracy", "frontier", "frontier_seconds", "layers", "irp", "tuning", "cost"}
 FIELDS = {
     "row", "series", "at", "from", "to", "interval", "label", "text", "seeds", "dense", "cost", "label_at", "name",
-    "accuracy",
+    "accuracy", "mask",
     "trainings", "layer", "share", "kept", "size", "effective", "number", "left", "round", "trial", "value", "best",
     "settings", "purpose", "seconds", "begin", "end", "lane", "step",
 }  # fmt: skip
@@ -243,24 +243,32 @@ def test_labels_of_the_frontier_cover_nothing(digits: Report) -> None:
     assert all(high - low > 0.1 for low, high in pairwise(heights))
 
 
-def test_the_axis_of_costs_has_a_zero(digits: Report) -> None:
-    """A cost of exactly 0 stands at the tick 0, left of every other cost; costs of 0 alone make an axis too."""
+def test_the_axis_of_costs_is_logarithmic(digits: Report) -> None:
+    """Costs of masks and training together; costs that are all equal make an axis too."""
     plot = frontier_charts.frontier_plot(digits)
     rows = {row["name"]: row for row in rows_of(plot) if "cost" in row}
     axis = frontier_charts.CostAxis.of([row["cost"] for row in rows.values()])
 
     assert plot is not None
-    assert {0.0} == {rows[name]["cost"] for name in ("random", "erk")}
-    assert 0 < axis.at(0.0) < axis.at(rows["snip"]["cost"]) < axis.at(rows["irp"]["cost"]) < 1
-    assert "symlog" in [value for name, value in walk(plot.spec) if name == "type"]
-    assert 0.0 in axis.ticks
+    assert {1.0} == {rows[name]["cost"] for name in ("random", "erk")}
+    assert 0 < axis.at(1.0) < axis.at(rows["snip"]["cost"]) < axis.at(rows["irp"]["cost"]) < 1
+    assert "log" in [value for name, value in walk(plot.spec) if name == "type"]
     assert 1.0 in axis.ticks
     costs = [MaskCost(one.method, one.budget, 0.0, 0.0, 0, 0, 0) for one in digits.mask_costs]
     plot = frontier_charts.frontier_plot(replace(digits, mask_costs=costs))
 
     assert plot is not None
-    assert {0.0} == {row["cost"] for row in rows_of(plot) if "cost" in row}
-    assert ">0</text>" in svg_of(plot.spec)
+    assert {1.0} == {row["cost"] for row in rows_of(plot) if "cost" in row}
+    assert ">1</text>" in svg_of(plot.spec)
+
+
+@pytest.mark.parametrize("costs", [[1.0], [1.0, 1.02], [0.3, 1.0, 1.5], [1.0, 9.0], [1.0, 60.0], [0.0, 5.0], [0.0]])
+def test_an_axis_of_any_costs_has_a_few_ticks(costs: list[float]) -> None:
+    """One to ten of them, inside the axis, and every mark inside it as well."""
+    axis = frontier_charts.CostAxis.of(costs)
+
+    assert 1 <= len(axis.ticks) <= 10
+    assert all(0 < axis.at(cost) < 1 for cost in costs)
 
 
 def test_seconds_have_a_plot_apart(digits: Report) -> None:
@@ -268,7 +276,9 @@ def test_seconds_have_a_plot_apart(digits: Report) -> None:
     counted, timed = frontier_charts.frontier_plot(digits), frontier_charts.seconds_plot(digits)
     label = [*columns_of(digits)][-1]
     costs = (cost for cost in digits.mask_costs if cost.budget == label)
-    seconds = {cost.method: cost.seconds for cost in costs if cost.method != "magnitude"}  # a layer collapse
+    seconds = {
+        cost.method: cost.seconds + cost.training_seconds for cost in costs if cost.method != "magnitude"
+    }  # a layer collapse
 
     assert counted is not None
     assert timed is not None

@@ -49,7 +49,7 @@ def test_the_cheapest_come_first() -> None:
 
     assert ["erk", "snip", "search", "slow", "irp"] == [point.method for point in points]
     assert [91.0, 81.0, 95.0, 90.0, 95.0] == [point.accuracy for point in points]
-    assert [0.0, 0.004, 0.5, 0.6, 7.0] == [point.trainings for point in points]
+    assert [1.0, 1.004, 1.5, 1.6, 8.0] == [point.trainings for point in points]
     assert {1.0} == {point.seconds for point in points}
 
 
@@ -67,13 +67,13 @@ def test_the_report_draws_it(capsys: pytest.CaptureFixture[str]) -> None:
     show_report(report_of({"erk": (0.0, [90.0]), "snip": (0.05, [80.0])}), ["frontier"])
     plain = capsys.readouterr().out
 
-    assert "accuracy against mask cost at sparsity 0.98" in drawn
+    assert "accuracy against the cost of mask and training at sparsity 0.98" in drawn
     bars = {line.split()[0]: line.split()[4:] for line in drawn.splitlines() if "█" in line}
     assert "95.00*" == bars["search"][0]
     assert "95.00" == bars["irp"][0]
     assert len(bars["search"][1]) == len(bars["irp"][1]) > len(bars["erk"][1])
-    assert ["erk", "0", "1.0", "s"] == next(line.split()[:4] for line in drawn.splitlines() if "erk" in line)
-    assert "against mask cost" not in plain
+    assert ["erk", "1.00", "1.0", "s"] == next(line.split()[:4] for line in drawn.splitlines() if "erk" in line)
+    assert "against the cost" not in plain
 
 
 def test_any_higher_cost_must_buy_accuracy() -> None:

@@ -91,6 +91,14 @@ def test_updates_follow_the_cosine() -> None:
         assert sum(int(part * count) for count in counts.values()) >= change.grown
 
 
+@pytest.mark.parametrize(("steps", "number"), [(10, 8), (785, 31), (4000, 30), (40_000, 300)])
+def test_short_trainings_update_often(steps: int, number: int) -> None:
+    """By default 100 steps lie between updates, and in short trainings fewer: 30 updates before 75 % of the steps."""
+    updates = update_rules["drop_and_grow"].function(pruning_of(small(), 20), seeded())
+
+    assert number == sum(updates.due(step, steps) for step in range(steps))
+
+
 def test_an_update_by_gradients_takes_the_place_of_a_step() -> None:
     """With one update at step 0 of a one-step training, RigL leaves all kept weights as they were."""
     one = replace(RECIPE, epochs=1, batch=IMAGES)

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from autosparse.errors import MissingRequirement, UsageError
-from autosparse.steps.study import (
+from autosparse.steps.tuning.study import (
     Pruner,
     Sampler,
     Trial,

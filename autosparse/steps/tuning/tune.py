@@ -19,7 +19,7 @@ from autosparse.steps.context import generator, images_of, load_network, not_fin
 from autosparse.steps.label import example_bytes, example_rows
 from autosparse.steps.mask import make_masks, mask_cost
 from autosparse.steps.scorer import check_rounds, described_rounds, load_examples
-from autosparse.steps.study import (
+from autosparse.steps.tuning.study import (
     SELECTION,
     Pruner,
     Sampler,

@@ -1,0 +1,100 @@
+"""sparse_train, final_mask: training with masks that change meanwhile, and the masks at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from autosparse.core.training.loop import train_sparse
+from autosparse.core.training.recipe import Recipe
+from autosparse.core.training.update_rules import cycles_of, starts_dense, update_rules
+from autosparse.core.weights import Tensors, kept, prunable_weights, state_of, total_of
+from autosparse.steps._base import Context, operations
+from autosparse.steps.context import (
+    check_training,
+    choose,
+    gather_evidence,
+    generator,
+    images_of,
+    load_network,
+    masks_of,
+    on_device,
+)
+from autosparse.steps.mask import Made, MaskResult, explaining, pruning_of, read_masks, shuffle_cost, write_masks
+from autosparse.steps.train import SparseTrainResult
+from autosparse.steps.workload import Facts, Workload, training_workload
+
+
+def sparse_train_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of the trainings of an update rule, with a second copy of the network to score."""
+    rule = options["method"]["updates"]
+    cycles, training = cycles_of(rule), training_workload(options, facts)
+    units = {
+        unit: amount * cycles if unit in ("train", "sparse", "compiled") else amount
+        for unit, amount in training.units.items()
+    }
+    phases = tuple({**phase, "bytes": phase["bytes"] + 2 * facts.state_bytes} for phase in training.memory)
+    return replace(
+        training,
+        about={**training.about, "updates": rule},
+        units=units,
+        memory=phases,
+        amount=training.amount * cycles,
+        disk_bytes=training.disk_bytes + facts.network.total,
+        counted=training.counted * cycles,
+    )
+
+
+@operations.register(
+    result=SparseTrainResult,
+    cost=sparse_train_cost,
+    by_team=True,
+    spec_paths={"sparsity": "budget", "seed": "seeds"},
+)
+def sparse_train(
+    context: Context,
+    *,
+    method: dict[str, Any],
+    training: dict[str, Any],
+    seed: int,
+    sparsity: float = 0.0,
+    budget: Any = None,
+) -> None:
+    """Train from input `init` while the method's `updates` change the masks: from input `mask`, or from dense.
+
+    The batches depend on the seed alone, as those of other trainings.
+    """
+    recipe, random = Recipe(**training), generator("updates", seed)
+    evidence = gather_evidence(context, seed=seed, recipe=recipe)
+    pruning, _, limit = pruning_of(context, method, evidence, recipe, sparsity, budget)
+    model = load_network(context)
+    masks: Tensors | None = None
+    if not starts_dense(method["updates"]):
+        masks = on_device(context, masks_of(prunable_weights(model), read_masks(context.inputs["mask"])))
+    with explaining(method, limit):
+        result = train_sparse(
+            model,
+            images_of(context, "train"),
+            recipe,
+            generator("train", seed),
+            choose(update_rules, method["updates"])(pruning, random),
+            masks=masks,
+            observe=context.observe,
+            team=context.team,
+            checkpoint=context.checkpoint,
+        )
+    state = state_of(model)
+    check_training(state, result.losses, "training.lr")
+    last = {name: mask.cpu() for name, mask in result.masks.items()}
+    SparseTrainResult(result.losses, total_of(last), kept(last), [*result.changes]).write(
+        context.output, state=state, masks=last
+    )
+
+
+@operations.register(result=MaskResult, cost=shuffle_cost, spec_paths={"seed": "seeds"})
+def final_mask(context: Context, *, seed: int) -> None:
+    """Describe the masks at the end of input `train`."""
+    evidence = gather_evidence(context, seed=seed)
+    result = SparseTrainResult.read(context.inputs["train"])
+    write_masks(context, evidence, Made(on_device(context, masks_of(evidence.weights, result))))

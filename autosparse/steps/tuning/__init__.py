@@ -1,0 +1,1 @@
+"""The steps that tune a scorer: trials with Optuna, and their study."""

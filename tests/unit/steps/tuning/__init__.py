@@ -1,0 +1,1 @@
+"""Tests of trials and studies."""
