@@ -31,7 +31,9 @@ from tests.docs.reference import FOLDER, GENERATED
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = {path.relative_to(DOCS).as_posix(): path for path in sorted(DOCS.rglob("*.md"))}
-PROGRAMS = ("tutorials/your_loop.md", "how-to/use_a_bundled_scorer.md", "how-to/python.md")
+PROGRAMS = (
+    "tutorials/your_loop.md", "how-to/use_a_bundled_scorer.md", "how-to/python.md", "how-to/sparse_training.md",
+)  # fmt: skip
 EXTENDING = tuple(name for name in PAGES if name.startswith("how-to/add_a"))  # they change a copy of the source
 
 
