@@ -155,7 +155,7 @@ def _type(option: Option) -> Any:
 
 
 def _a(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeio" else f"a {noun}"  # a unit
+    return f"an {noun}" if noun[0] in "aeio" or noun.startswith("up") else f"a {noun}"  # a unit
 
 
 def _pattern(value: Any) -> Any:

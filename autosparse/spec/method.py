@@ -224,6 +224,10 @@ class Method(Section):
         if self.has_unit:
             message = f"`{rule}` changes single weights, but the unit is `{self.unit.name}`"
             yield refusal(message, "remove `unit` or `updates`", ("updates",))
+        options = self.updates.options()
+        if options.get("begin", 0.0) > options.get("end", 1.0):
+            message = f"is {options['begin']:g}, after `end` {options['end']:g}"
+            yield refusal(message, "both are shares of the training", ("updates", "begin"))
         if not self.starts_dense:
             return
         facts = self.criterion.entry.facts
