@@ -102,7 +102,7 @@ def test_a_page_has_all_that_the_report_has(report: Report) -> None:
     for fact in (made.torch, made.processor, report.provenance.digest[:16], "epochs 1, batch 128"):
         assert fact in shown
     headings = re.findall("<h2>(.+?)</h2>", page.replace(script_bundle(), ""))
-    plots = ["Accuracy against mask cost", "Accuracy against mask time"]
+    plots = ["Accuracy against cost", "Accuracy against time"]
     assert ["Verdict", "Accuracy", *plots, "Exported models", "Warnings"] == headings[:6]
     assert "Provenance" == headings[-1]
 
