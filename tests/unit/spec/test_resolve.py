@@ -77,7 +77,8 @@ class TestEveryShippedSpec:
 
         learned = {"pretrained"} if isinstance(spec.scorer, Pretrained) else {"irp", "label", "trial", "tune", "scorer"}
         learning = learned if spec.learns or isinstance(spec.scorer, Pretrained) else set()
-        assert {"data", "init", *learning, "mask", "train", "evaluate", "emit"} == {
+        sparse = {"sparse_train", "final_mask"} if any(method.updates_masks for method in spec.methods) else set()
+        assert {"data", "init", *learning, *sparse, "mask", "train", "evaluate", "emit"} == {
             step.operation for step in plan.steps.values()
         }
 
