@@ -1,10 +1,12 @@
-"""Checkpoints of unfinished steps: `checkpoints/<key>.safetensors`, replaced atomically, deleted when the step ends.
+"""Checkpoints of unfinished steps: `checkpoints/<key>.checkpoint`, replaced atomically, deleted when the step ends.
 
-A checkpoint is valid under the conditions that it was saved in: the environment and the bytes of the step's inputs.
+The file is a sha256 and the safetensors that it is of: with a changed byte it counts as none. A checkpoint is valid
+under the conditions that it was saved in: the environment and the bytes of the step's inputs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +21,7 @@ from autosparse.store.safetensors import dump_tensors, load_tensors
 EVERY = 60.0
 """Seconds of training between two checkpoints."""
 
+_DIGEST = hashlib.sha256().digest_size
 _ABOUT = "about"  # tensor with the bytes of a JSON text
 
 
@@ -51,7 +54,10 @@ class Checkpoint:
             The value and the tensors by name; None for a missing or damaged file, or one of other conditions.
         """
         try:
-            tensors = load_tensors(read_regular(self._path))
+            data = read_regular(self._path)
+            if hashlib.sha256(data[_DIGEST:]).digest() != data[:_DIGEST]:
+                return None
+            tensors = load_tensors(data[_DIGEST:])
             about = json.loads(bytes(tensors.pop(_ABOUT).tolist()))
         except (OSError, ValueError, KeyError):
             return None
@@ -74,7 +80,8 @@ class Checkpoint:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             sweep(self._path.parent, self._path.name)
             with drafted(self._path) as draft:
-                write_through(draft, dump_tensors(stored))
+                content = dump_tensors(stored)
+                write_through(draft, hashlib.sha256(content).digest() + content)
         self._last = self._clock()
 
     def remove(self) -> None:

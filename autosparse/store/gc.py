@@ -105,7 +105,7 @@ def collect(store: Store, seconds: float, *, dry: bool = False) -> Iterator[Unus
                 if not dry:
                     shutil.rmtree(folder, ignore_errors=True)
                 yield Unused(name, folder.name, size)
-    for path in sorted((store.root / "checkpoints").glob("*.safetensors")):
+    for path in sorted((store.root / "checkpoints").glob("*.checkpoint")):
         with suppress(FileNotFoundError):
             if path.stem in used or time.time() - path.stat().st_mtime < max(_DRAFTS, seconds):
                 continue

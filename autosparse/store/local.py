@@ -305,7 +305,7 @@ class Store:
         return self._checkpoint(key).is_file()
 
     def _checkpoint(self, key: str) -> Path:
-        return self.root / "checkpoints" / f"{key}.safetensors"
+        return self.root / "checkpoints" / f"{key}.checkpoint"
 
     def publish(
         self,

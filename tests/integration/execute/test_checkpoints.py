@@ -61,12 +61,12 @@ def test_a_killed_sparse_training_continues_with_the_same_bytes(tmp_path: Path, 
 
     killed = started(tmp_path, "killed")
     folder, end = tmp_path / "killed" / "checkpoints", time.monotonic() + 300
-    while not [*folder.glob("*.safetensors")] and time.monotonic() < end:
+    while not [*folder.glob("*.checkpoint")] and time.monotonic() < end:
         time.sleep(0.05)
     time.sleep(0.5)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
-    assert 1 == len([*folder.glob("*.safetensors")])
+    assert 1 == len([*folder.glob("*.checkpoint")])
     planned = started(tmp_path, "killed", "plan")
     steps = {step["name"]: step for step in json.loads(planned.communicate(timeout=300)[0])["steps"]}
     training = next(step for name, step in steps.items() if name.startswith("train/"))
@@ -79,4 +79,4 @@ def test_a_killed_sparse_training_continues_with_the_same_bytes(tmp_path: Path, 
     assert 0 == again.returncode, errors
     assert 1 == json.loads(output)["steps"]["resume"]
     assert artifacts(tmp_path, "whole") == artifacts(tmp_path, "killed")
-    assert [] == [*folder.glob("*.safetensors")]
+    assert [] == [*folder.glob("*.checkpoint")]

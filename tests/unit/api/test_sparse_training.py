@@ -13,7 +13,6 @@ from torch import nn
 import autosparse
 from autosparse import Masks, sparse_training
 from autosparse.api import SparseTraining
-from autosparse.core.criteria import criteria
 from autosparse.core.training.update_rules import exchanged
 from autosparse.errors import UsageError
 
@@ -210,4 +209,3 @@ def test_prune_points_to_sparse_training() -> None:
 
     assert caught.value.hint is not None
     assert "sparse_training" in caught.value.hint
-    assert "magnitude" in criteria.names

@@ -47,7 +47,7 @@ def test_a_damaged_checkpoint_is_none(tmp_path: Path, content: bytes) -> None:
     store = Store(tmp_path)
     checkpoint = store.checkpoint(KEY, {})
     checkpoint.save({"step": 1}, TENSORS)
-    (tmp_path / "checkpoints" / f"{KEY}.safetensors").write_bytes(content)
+    (tmp_path / "checkpoints" / f"{KEY}.checkpoint").write_bytes(content)
 
     assert checkpoint.load() is None
 
@@ -57,10 +57,21 @@ def test_a_cut_checkpoint_is_none(tmp_path: Path) -> None:
     store = Store(tmp_path)
     checkpoint = store.checkpoint(KEY, {})
     checkpoint.save({"step": 1}, TENSORS)
-    path = tmp_path / "checkpoints" / f"{KEY}.safetensors"
+    path = tmp_path / "checkpoints" / f"{KEY}.checkpoint"
     whole = path.read_bytes()
     for length in range(0, len(whole), 7):
         path.write_bytes(whole[:length])
+        assert checkpoint.load() is None
+
+
+def test_any_changed_byte_is_noticed(tmp_path: Path) -> None:
+    """A flipped bit, of a weight as well, makes the training start again."""
+    checkpoint = Store(tmp_path).checkpoint(KEY, {})
+    checkpoint.save({"step": 1}, TENSORS)
+    path = tmp_path / "checkpoints" / f"{KEY}.checkpoint"
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 5):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         assert checkpoint.load() is None
 
 
@@ -85,7 +96,7 @@ def test_old_checkpoints_are_collected(tmp_path: Path) -> None:
 
     store = Store(tmp_path)
     store.checkpoint(KEY, {}).save({"step": 1}, TENSORS)
-    path = tmp_path / "checkpoints" / f"{KEY}.safetensors"
+    path = tmp_path / "checkpoints" / f"{KEY}.checkpoint"
 
     assert [] == [*collect(store, 0.0)]
     before = time.time() - 3 * 86400
