@@ -31,7 +31,7 @@ from autosparse.report.warnings import describe_warnings, emissions, tag_of
 from autosparse.steps.emit import EmitResult
 from autosparse.steps.init import InitResult
 from autosparse.steps.irp import RoundResult
-from autosparse.steps.mask import ChannelMaskResult, read_masks
+from autosparse.steps.mask_result import ChannelMaskResult, read_masks
 from autosparse.steps.train import EvaluateResult
 
 _OF_NETWORK = ("kept", "total", "macs", "dense_macs", "effective_macs", "test_accuracy", "validation_accuracy")

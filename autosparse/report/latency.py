@@ -8,7 +8,7 @@ from autosparse.report.finished import Finished
 from autosparse.report.warnings import emissions
 from autosparse.steps.emit import EmitResult
 from autosparse.steps.latency import LatencyCheck
-from autosparse.steps.mask import ChannelMaskResult, read_masks
+from autosparse.steps.mask_result import ChannelMaskResult, read_masks
 
 
 def check_latencies(finished: Finished) -> Iterator[LatencyCheck]:

@@ -17,7 +17,7 @@ from autosparse.report.schema import Failure, Missing, Result
 from autosparse.report.significance import accuracy_interval, counting_noise
 from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
 from autosparse.steps.label import LabelResult
-from autosparse.steps.mask import read_masks
+from autosparse.steps.mask_result import read_masks
 from autosparse.steps.train import EvaluateResult
 from autosparse.store import Artifact
 from autosparse.text import listed, plural

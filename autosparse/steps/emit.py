@@ -33,7 +33,7 @@ from autosparse.steps._base import Context, Percent, Positive, Real, StepResult,
 from autosparse.steps.context import build_network, calibration_images, images_of, masks_of
 from autosparse.steps.data import DataResult
 from autosparse.steps.init import InitResult, find_model
-from autosparse.steps.mask import ChannelMaskResult, read_masks, slicing_under
+from autosparse.steps.mask_result import ChannelMaskResult, read_masks, slicing_under
 from autosparse.steps.train import EvaluateResult, read_trained
 from autosparse.steps.verify_export import outputs_of, reload, running
 from autosparse.steps.workload import Facts, Workload

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from autosparse.core.allocation import allocations, macs
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
-from autosparse.core.graph.connectivity import Anatomy, Finding, dissect
+from autosparse.core.graph.connectivity import dissect
 from autosparse.core.graph.repair import repairs
-from autosparse.core.graph.slicing import Slicing, from_named, named
+from autosparse.core.graph.slicing import Slicing, named
 from autosparse.core.images import Images
 from autosparse.core.irp import survival_order
 from autosparse.core.sanity import shuffle as permute
@@ -29,93 +29,17 @@ from autosparse.core.weights import Tensors, keep_count, left_out, total_of
 from autosparse.core.zero_scores import with_signal
 from autosparse.errors import Diverged, StepError
 from autosparse.lazy_torch import torch
-from autosparse.steps._base import Content, Context, Count, MaskedResult, Positive, Real, operations
+from autosparse.steps._base import Context, operations
 from autosparse.steps.context import choose, gather_evidence, generator, masks_of, on_device
 from autosparse.steps.irp import RoundResult
 from autosparse.steps.latency import LatencyResult, PredictedLatency
+from autosparse.steps.mask_result import ChannelMaskResult, MaskResult, read_masks
 from autosparse.steps.scorer import ScorerResult, make_scorer
 from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Counted, Facts, Workload
-from autosparse.store import Artifact
 
 _REPAIR = 20  # passes of a repair: a few for each disconnected part
 _HESSIAN_SECONDS = 2.5  # seconds of a Hessian product over those of a gradient: measured
 _SINGLE = {"name": "weight", "options": {}}
-_BY_LAYER = ("effective", "nodes", "channels", "paths_through")
-
-
-@dataclass(frozen=True)
-class MaskResult(MaskedResult):
-    """Masks, the weights kept in each layer, and its remaining paths, which are unknown for some networks."""
-
-    total: Positive
-    kept: dict[str, Count]
-    findings: list[Finding]
-    effective: dict[str, Count] | None = None
-    """weights on a path from input to output"""
-    nodes: dict[str, Count] | None = None
-    """output channels that a path enters"""
-    channels: dict[str, Positive] | None = None
-    """output channels"""
-    paths: Real | Literal["unknown"] | None = "unknown"
-    """natural logarithm of their number; None for no path"""
-    paths_through: dict[str, Real | None] | None = None
-    """the same for each layer"""
-    notes: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, masks: Tensors, anatomy: Anatomy, notes: list[str], **others: Any) -> Self:
-        """Describe masks. JSON has no infinity: the logarithm of no path is None."""
-        known: dict[str, Any] = {}
-        if paths := anatomy.paths:
-            through = {name: _finite(value) for name, value in paths.through.items()}
-            counts = {"effective": paths.weights, "nodes": paths.nodes, "channels": paths.channels}
-            known = {**counts, "paths": _finite(paths.all), "paths_through": through}
-        return cls(
-            total=total_of(masks), kept=anatomy.kept, findings=[*anatomy.findings], **known, notes=notes, **others
-        )
-
-    @property
-    def by_layer(self) -> dict[str, dict[str, Any]]:
-        """Known facts of paths: name of the field -> layer -> value."""
-        return {part: counts for part in _BY_LAYER if (counts := getattr(self, part)) is not None}
-
-    def check(self) -> None:
-        """Compare layers with each other, and require the facts of paths to be complete."""
-        self.require(0 < sum(self.kept.values()) <= self.total, "result.json: `kept` and `total` do not fit")
-        number = 0 if self.paths == "unknown" else len(_BY_LAYER)
-        self.require(len(self.by_layer) == number, f"result.json: `paths`, `{'`, `'.join(_BY_LAYER)}` go together")
-        for part, counts in self.by_layer.items():
-            self.require({*counts} == {*self.kept}, f"result.json: `{part}` has not the layers of `kept`")
-
-    @property
-    def kept_by_layer(self) -> Mapping[str, int]:
-        """Weights that the masks of each layer keep."""
-        return self.kept
-
-
-@dataclass(frozen=True)
-class ChannelMaskResult(MaskResult):
-    """Masks that remove whole channels, with the smaller network that they leave."""
-
-    groups: dict[str, list[Count]] = field(default_factory=dict)
-    """group of coupled channels -> positions of those kept"""
-    latency: PredictedLatency | None = None
-    """for a budget in latency"""
-
-    @Content
-    def slices(self) -> Slicing:
-        """The smaller network."""
-        return from_named(self.artifact.tensors("slices"))
-
-
-def read_masks(artifact: Artifact) -> MaskResult:
-    """Return the result of a step that makes masks. Raises DamagedArtifact."""
-    return (ChannelMaskResult if "slices.safetensors" in artifact.files else MaskResult).read(artifact)
-
-
-def slicing_under(result: MaskResult | None) -> Slicing | None:
-    """Return the smaller network that masks of whole channels leave; None for other masks."""
-    return result.slices if isinstance(result, ChannelMaskResult) else None
 
 
 def write_masks(context: Context, evidence: Evidence, made: Made) -> None:
@@ -351,10 +275,6 @@ def explaining(method: Mapping[str, Any], limit: Limit) -> Iterator[None]:
 
 def _negated(score: Callable[[Evidence], Tensors]) -> Callable[[Evidence], Tensors]:
     return lambda evidence: {name: -values for name, values in score(evidence).items()}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def shuffle_cost(options: Mapping[str, Any], facts: Facts) -> Workload:

@@ -25,7 +25,8 @@ from autosparse.steps.context import (
     on_device,
 )
 from autosparse.steps.init import START, InitResult
-from autosparse.steps.mask import make_masks, mask_cost, read_masks, shuffled, slicing_under, takes_training
+from autosparse.steps.mask import make_masks, mask_cost, shuffled, takes_training
+from autosparse.steps.mask_result import read_masks, slicing_under
 from autosparse.steps.train import EvaluateResult, evaluate_cost, network_to_train
 from autosparse.steps.workload import LINE, Facts, Workload, sum_counted, sum_units, training_workload
 

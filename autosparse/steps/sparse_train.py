@@ -21,7 +21,8 @@ from autosparse.steps.context import (
     masks_of,
     on_device,
 )
-from autosparse.steps.mask import Made, MaskResult, explaining, pruning_of, read_masks, shuffle_cost, write_masks
+from autosparse.steps.mask import Made, explaining, pruning_of, shuffle_cost, write_masks
+from autosparse.steps.mask_result import MaskResult, read_masks
 from autosparse.steps.train import SparseTrainResult
 from autosparse.steps.workload import Facts, Workload, training_workload
 

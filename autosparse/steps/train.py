@@ -37,7 +37,7 @@ from autosparse.steps.context import (
     on_device,
     restore,
 )
-from autosparse.steps.mask import read_masks, slicing_under
+from autosparse.steps.mask_result import read_masks, slicing_under
 from autosparse.steps.workload import LINE, Facts, Workload, training_workload
 from autosparse.store import Artifact
 

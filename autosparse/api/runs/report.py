@@ -20,7 +20,7 @@ from autosparse.report.finished import Finished
 from autosparse.report.schema import Report as ReportData
 from autosparse.spec import find_budget
 from autosparse.spec.overrides import BudgetOption
-from autosparse.steps.mask import ChannelMaskResult, read_masks
+from autosparse.steps.mask_result import ChannelMaskResult, read_masks
 from autosparse.steps.train import read_trained
 from autosparse.text import plural
 

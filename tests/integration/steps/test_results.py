@@ -30,7 +30,7 @@ from autosparse.steps.init import InitResult
 from autosparse.steps.irp import RewindResult, RoundResult
 from autosparse.steps.label import DescribedRound, LabelResult
 from autosparse.steps.latency import Conditions, LatencyResult
-from autosparse.steps.mask import MaskResult
+from autosparse.steps.mask_result import MaskResult
 from autosparse.steps.sanity import SanityResult
 from autosparse.steps.scorer import ScorerResult
 from autosparse.steps.train import EvaluateResult, LayerResult, SparseTrainResult, TrainResult, read_trained
