@@ -81,6 +81,11 @@ class FilePath:
 
 
 @dataclass(frozen=True)
+class Added:
+    """Marker of an option that keys leave out at its default, which is how the function worked without the option."""
+
+
+@dataclass(frozen=True)
 class Option:
     """Keyword-only argument as an option in YAML."""
 
@@ -109,6 +114,11 @@ class Option:
     @property
     def is_path(self) -> bool:
         return any(isinstance(item, FilePath) for item in self.metadata)
+
+    @property
+    def is_added(self) -> bool:
+        """True if keys leave the option out at its default."""
+        return any(isinstance(item, Added) for item in self.metadata)
 
     @property
     def mapping(self) -> Callable[..., Any] | None:

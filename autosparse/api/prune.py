@@ -162,6 +162,11 @@ def prune(
             f"method `{request.method.name}` changes masks during training, and `prune` makes them before",
             "`sparse_training` changes them in a loop, a spec in `autosparse run`",
         )
+    if request.method.keeps_weights:
+        raise UsageError(
+            f"method `{request.method.name}` continues from the weights of its search, and `prune` returns masks alone",
+            "`rewind: true`, or a spec in `autosparse run`",
+        )
     _check_budget(sparsity, macs)
     plain = unwrap(model)
     scorer = DEFAULT if scorer is None else scorer

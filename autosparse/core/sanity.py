@@ -12,7 +12,7 @@ from autosparse.core.allocation import Counts, Impossible
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images, RowReader
-from autosparse.core.schedule import Pruning, schedules, training_steps
+from autosparse.core.schedule import Pruning, keeps_weights, schedules, training_steps
 from autosparse.core.selection import selections
 from autosparse.core.weights import Layer, Tensors, kept
 from autosparse.lazy_torch import torch
@@ -32,6 +32,8 @@ def left_out(check: str, method: Mapping[str, Any]) -> str:
     """Return the reason why a check is void for a method, by its keyed choices; empty if the check applies."""
     if "updates" in method:
         return "its masks change during training"
+    if keeps_weights(method):
+        return "its masks were trained together with its weights"
     criterion, selection = method["criterion"], selections[method["selection"]["name"]]
     facts = criteria[criterion["name"]].facts
     drawn = facts.get("shuffled", False) and not schedules[method["schedule"]["name"]].facts.get("learns", False)
@@ -53,7 +55,8 @@ def left_out(check: str, method: Mapping[str, Any]) -> str:
 def is_shuffled_by_selection(method: Mapping[str, Any]) -> bool:
     """Return whether a random selection keeps the method's quotas: it allocates once, and nothing follows."""
     options, follows = method["schedule"]["options"], method.keys() & {"repair", "updates"}
-    return options.get("rounds", 1) == 1 and options.get("quotas", "fixed") == "fixed" and not follows
+    once = options.get("rounds", 1) == 1 and options.get("quotas", "fixed") == "fixed"
+    return once and not follows and not keeps_weights(method)
 
 
 def shuffle(masks: Mapping[str, torch.Tensor], generator: torch.Generator) -> Tensors:

@@ -27,7 +27,7 @@ from autosparse.core.units import Unit
 from autosparse.core.weights import Layer, Tensors, full_masks, kept
 from autosparse.core.zero_scores import NoSignal, is_by_position, lowest_kept, without_ties
 from autosparse.lazy_torch import torch
-from autosparse.registry import Range, Registry
+from autosparse.registry import Added, Range, Registry
 
 Score: TypeAlias = Callable[[Evidence], Tensors]
 Allocate: TypeAlias = Callable[[Tensors, Sequence[Layer], int], Counts]
@@ -42,6 +42,7 @@ class Pruning:
     `total` and `keep` are in the currency of `allocate`, weights or multiply-adds. Scores, counts and masks are those
     of `unit`, single weights or parts of the network that leave it as wholes. `recipe` trains the network in schedules
     that train. With `blind` the selection ignores scores: learning them for fixed quotas would be wasted.
+    `keep_weights` receives the trained state of a schedule that does not rewind it.
     """
 
     evidence: Evidence
@@ -54,6 +55,7 @@ class Pruning:
     recipe: Recipe = Recipe()  # noqa: RUF009 -- frozen
     blind: bool = False
     unit: Unit | None = None
+    keep_weights: Callable[[Tensors], None] = lambda state: None
 
     @property
     def layers(self) -> Sequence[Layer]:
@@ -269,6 +271,9 @@ def search(
         "number of microbatches per batch, one update each: more updates for the same images (on a GPU up to as many "
         "times slower)",
     ] = 4,
+    rewind: Annotated[
+        bool, Added(), "rewind everything but the masks; false: training continues from the weights of the search"
+    ] = True,
 ) -> Tensors:
     """Learn masks with the weights: scores train through the masks they make, then all else is rewound.
 
@@ -288,6 +293,7 @@ def search(
         relaxation: Gradient of a score through its mask: `straight_through` or `concrete`.
         sharpness: Slope of a concrete mask over its score.
         parts: Number of microbatches, each with an update of scores and weights.
+        rewind: Rewind all but the masks; otherwise the trained state goes to `pruning.keep_weights`.
 
     Returns:
         Masks, layer -> bool tensor of the weight's shape and device, True for kept weights.
@@ -319,9 +325,18 @@ def search(
     scores = learn_scores(
         evidence, start, counts, recipe, steps=steps, every=1 if quotas == "fixed" else _EVERY, score_lr=score_lr,
         parts=parts, relaxation=relaxation, sharpness=sharpness, train_weights=train_weights, observe=pruning.observe,
-        unit=pruning.unit,
+        unit=pruning.unit, keep_weights=(lambda state: None) if rewind else pruning.keep_weights,
     )  # fmt: skip
     return pruning.fill(scores, pruning.allocate(scores, layers, keep) if quotas == "free" else fixed, evidence)
+
+
+def keeps_weights(method: Mapping[str, Any]) -> bool:
+    """Return whether training continues from the weights that made a method's masks, by its keyed choices."""
+    return method["schedule"]["options"].get("rewind") is False and training_steps(method) > 0 and _learns(method)
+
+
+def _learns(method: Mapping[str, Any]) -> bool:
+    return bool(schedules[method["schedule"]["name"]].facts.get("learns"))
 
 
 def training_steps(method: Mapping[str, Any]) -> int:
@@ -357,6 +372,7 @@ def learn_scores(
     train_weights: bool = True,
     observe: Callable[[int, int], None] = lambda done, total: None,
     unit: Unit | None = None,
+    keep_weights: Callable[[Tensors], None] = lambda state: None,
 ) -> Tensors:
     """Return scores of every weight, or unit, after `steps`, from the ranks of `start` within each layer.
 
@@ -364,7 +380,7 @@ def learn_scores(
     updated every `every` steps. Each of the batch's `parts` (microbatches) updates the scores and, unless frozen, the
     weights under the mask. A score gets the gradient of its mask, w * dL/d(w m) (straight-through: Bengio et al. 2013;
     edge-popup: Ramanujan et al. 2020, eq. 5). `concrete` draws a soft mask (Maddison et al. 2017) around the score
-    threshold of the layer's quota. Raises ValueError when training diverges.
+    threshold of the layer's quota. `keep_weights` receives the trained state. Raises ValueError when training diverges.
     """
     learner = Learner(evidence, recipe, steps)
     kinds = {weight.dtype for weight in evidence.weights.values()}
@@ -398,9 +414,10 @@ def learn_scores(
                 scores.grad = gradient if slope is None else gradient * slope
                 optimizer.step()
             observe(step + 1, steps)
-    learner.learned()  # raises on divergence
+    learned = learner.learned()  # raises on divergence
     if not bool(values.isfinite().all()):
         raise Divergence(f"training scores for {steps} steps diverged: a lower learning rate may help")
+    keep_weights(learned)
     return {name: tensor.contiguous() for name, tensor in views.named(values).items()}
 
 

@@ -53,7 +53,13 @@ class Choice(Section):
 
     def keyed(self) -> dict[str, Any]:
         """Return the part of the choice that enters a cache key."""
-        return {"name": self.name, "version": self.entry.version, "options": self.options()}
+        known = self.entry.options
+        options = {
+            name: value
+            for name, value in self.options().items()
+            if not (name in known and known[name].is_added and value == known[name].default)
+        }
+        return {"name": self.name, "version": self.entry.version, "options": options}
 
 
 class OpenChoice(Choice):

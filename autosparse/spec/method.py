@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandle
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from autosparse.core.presets import CHANNEL_DEFAULT, CONTROLS, PRESETS, SMALLER
-from autosparse.core.schedule import schedules
+from autosparse.core.schedule import keeps_weights, schedules
 from autosparse.core.selection import selections
 from autosparse.core.units import n_of_m
 from autosparse.registry import suggestion
@@ -187,6 +187,10 @@ class Method(Section):
         if self.horizon is not None and "rounds" in self.schedule.entry.options:
             message = f"cannot be given to a method that prunes in rounds, by schedule `{self.schedule.name}`"
             yield refusal(message, "with `schedule: one_shot` it can be", ("horizon",))
+        options = self.schedule.options()
+        if options.get("rewind") is False and not options.get("train_weights", True):
+            message = "is false, but `train_weights: false` leaves no trained weights to keep"
+            yield refusal(message, "remove one of them", ("schedule", "rewind"))
 
     def _united(self) -> Iterator[PydanticCustomError]:
         if not self.prunes_channels:
@@ -281,6 +285,11 @@ class Method(Section):
     def searches(self) -> bool:
         """True for masks learned together with the weights of the network to prune."""
         return self.horizon not in (None, 0, "0%") or bool(self.schedule.entry.facts.get("learns"))
+
+    @property
+    def keeps_weights(self) -> bool:
+        """True for a method whose training continues from the weights of its search."""
+        return keeps_weights(self.choices())
 
     @property
     def prunes_channels(self) -> bool:

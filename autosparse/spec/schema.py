@@ -328,7 +328,11 @@ class Spec(Section):
     @property
     def baselines(self) -> tuple[Method, ...]:
         """The compared methods that prune at initialization: without those that train first, or change masks later."""
-        return tuple(method for method in self.compared if not (method.needs_rounds or method.updates_masks))
+        return tuple(
+            method
+            for method in self.compared
+            if not (method.needs_rounds or method.updates_masks or method.keeps_weights)
+        )
 
     @property
     def learns(self) -> bool:

@@ -18,7 +18,7 @@ from autosparse.core.graph.slicing import Slicing, named
 from autosparse.core.images import Images
 from autosparse.core.irp import survival_order
 from autosparse.core.sanity import shuffle as permute
-from autosparse.core.schedule import Pruning, schedules, training_steps
+from autosparse.core.schedule import Pruning, keeps_weights, schedules, training_steps
 from autosparse.core.selection import selections
 from autosparse.core.training.masked_steps import Divergence
 from autosparse.core.training.recipe import Recipe
@@ -43,14 +43,15 @@ _SINGLE = {"name": "weight", "options": {}}
 
 
 def write_masks(context: Context, evidence: Evidence, made: Made) -> None:
-    """Write masks, with their anatomy, and the smaller network of whole channels."""
+    """Write masks, with their anatomy, the smaller network of whole channels, and the weights of a search."""
     anatomy = dissect(evidence.masked(made.masks))
+    state = {"state": made.state} if made.state else {}
     if made.slicing is None:
-        MaskResult.of(made.masks, anatomy, context.notes).write(context.output, masks=made.masks)
+        MaskResult.of(made.masks, anatomy, context.notes).write(context.output, masks=made.masks, **state)
         return
     about = {"groups": made.groups, "latency": made.latency}
     result = ChannelMaskResult.of(made.masks, anatomy, context.notes, **about)
-    result.write(context.output, masks=made.masks, slices=named(made.slicing))
+    result.write(context.output, masks=made.masks, slices=named(made.slicing), **state)
 
 
 def mask_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
@@ -99,7 +100,7 @@ def mask_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
             {"data": facts.with_border(recipe["crop"]), "bytes": 3 * held * bool(batch), "train": batch},
             {"data": data, "bytes": held + 32 * facts.network.total},  # paths are counted in float64
         ),
-        facts.network.total + LINE + 240 * len(facts.network.layers),
+        facts.network.total + LINE + 240 * len(facts.network.layers) + keeps_weights(method) * facts.state_bytes,
         batch=recipe["batch"],
         precision=recipe["precision"],
         counted=_counted(method, scores, facts, recipe, images),
@@ -150,12 +151,13 @@ def mask(
 
 @dataclass(frozen=True)
 class Made:
-    """Masks of weights, and of whole channels their groups and the smaller network."""
+    """Masks of weights, and of whole channels their groups and the smaller network; weights of a search."""
 
     masks: Tensors
     groups: Mapping[str, Sequence[int]] = field(default_factory=dict)
     slicing: Slicing | None = None
     latency: PredictedLatency | None = None
+    state: Tensors = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -226,6 +228,9 @@ def make_masks(
         ranked = ((masks_of(evidence.weights, result), result.scores) for result in results)
         evidence = replace(evidence, survival=survival_order(ranked))
     pruning, unit, limit = pruning_of(context, method, evidence, recipe, sparsity, budget)
+    state: Tensors = {}
+    if keeps_weights(method):
+        pruning = replace(pruning, keep_weights=state.update)
     with explaining(method, limit):
         chosen = drive(choose(schedules, method["schedule"]), pruning)
         masks = pruning.spread(chosen)
@@ -234,7 +239,7 @@ def make_masks(
             score = _negated(pruning.score) if lowest else pruning.score
             masks = choose(repairs, method["repair"])(evidence, masks, score, costs)
         slicing = unit.slicing(chosen)
-        return evidence, Made(masks, unit.counts(chosen), slicing, limit.predict(context, evidence, slicing))
+        return evidence, Made(masks, unit.counts(chosen), slicing, limit.predict(context, evidence, slicing), state)
 
 
 def pruning_of(

@@ -9,8 +9,10 @@ from typing import Any, Literal, Self
 
 from autosparse.core.graph.connectivity import Anatomy, Finding
 from autosparse.core.graph.slicing import Slicing, from_named
+from autosparse.core.schedule import keeps_weights
 from autosparse.core.weights import Tensors, total_of
-from autosparse.steps._base import Content, Count, MaskedResult, Positive, Real
+from autosparse.lazy_torch import torch
+from autosparse.steps._base import Content, Count, MaskedResult, Positive, Real, finite, reading
 from autosparse.steps.latency import PredictedLatency
 from autosparse.store import Artifact
 
@@ -35,6 +37,28 @@ class MaskResult(MaskedResult):
     paths_through: dict[str, Real | None] | None = None
     """the same for each layer"""
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def keeps_weights(self) -> bool:
+        """True for masks whose training continues from the weights that were trained with them."""
+        method = self.asked.get("method")
+        return method is not None and keeps_weights(method)
+
+    def files(self) -> set[str]:
+        """Return the names of the files that the step writes."""
+        return super().files() | ({"state.safetensors"} if self.keeps_weights else set())
+
+    def check_contents(self) -> None:
+        """Read and check every file. Raises DamagedArtifact."""
+        super().check_contents()
+        self.read_state()
+
+    def read_state(self) -> Tensors:
+        """Return parameters and buffers at the end of a search that keeps them, else none. Raises DamagedArtifact."""
+        if not self.keeps_weights:
+            return {}
+        with reading(self.artifact, "state.safetensors"):
+            return finite(self, "state")
 
     @classmethod
     def of(cls, masks: Tensors, anatomy: Anatomy, notes: list[str], **others: Any) -> Self:
@@ -85,6 +109,14 @@ class ChannelMaskResult(MaskResult):
 def read_masks(artifact: Artifact) -> MaskResult:
     """Return the result of a step that makes masks. Raises DamagedArtifact."""
     return (ChannelMaskResult if "slices.safetensors" in artifact.files else MaskResult).read(artifact)
+
+
+def start_from(network: torch.nn.Module, result: MaskResult) -> None:
+    """Load the state that training under masks starts from, if it is not the initial one. Raises DamagedArtifact."""
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    with torch.no_grad(), reading(result.artifact, "state.safetensors"):
+        for name, tensor in result.read_state().items():
+            tensors[name].copy_(tensor)
 
 
 def slicing_under(result: MaskResult | None) -> Slicing | None:

@@ -22,7 +22,7 @@ from autosparse.steps.context import (
     on_device,
 )
 from autosparse.steps.mask import Made, explaining, pruning_of, shuffle_cost, write_masks
-from autosparse.steps.mask_result import MaskResult, read_masks
+from autosparse.steps.mask_result import MaskResult, read_masks, start_from
 from autosparse.steps.train import SparseTrainResult
 from autosparse.steps.workload import Facts, Workload, training_workload
 
@@ -72,7 +72,9 @@ def sparse_train(
     model = load_network(context)
     masks: Tensors | None = None
     if not starts_dense(method["updates"]):
-        masks = on_device(context, masks_of(prunable_weights(model), read_masks(context.inputs["mask"])))
+        before = read_masks(context.inputs["mask"])
+        masks = on_device(context, masks_of(prunable_weights(model), before))
+        start_from(model, before)
     with explaining(method, limit):
         result = train_sparse(
             model,

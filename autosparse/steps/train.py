@@ -37,7 +37,7 @@ from autosparse.steps.context import (
     on_device,
     restore,
 )
-from autosparse.steps.mask_result import read_masks, slicing_under
+from autosparse.steps.mask_result import read_masks, slicing_under, start_from
 from autosparse.steps.workload import LINE, Facts, Workload, training_workload
 from autosparse.store import Artifact
 
@@ -137,6 +137,8 @@ def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
     images, weights = images_of(context, "train"), prunable_weights(model)
     result = read_masks(context.inputs["mask"]) if "mask" in context.inputs else None
     masks = None if result is None else on_device(context, masks_of(weights, result))
+    if result is not None:
+        start_from(model, result)
     slicing = slicing_under(result)
     network, masks = network_to_train(model, masks, slicing)
     losses = train_network(

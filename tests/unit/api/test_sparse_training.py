@@ -209,3 +209,10 @@ def test_prune_points_to_sparse_training() -> None:
 
     assert caught.value.hint is not None
     assert "sparse_training" in caught.value.hint
+
+
+def test_prune_has_no_weights_to_return() -> None:
+    """A search that does not rewind belongs to a training."""
+    method = {"preset": "mask_search", "schedule": {"name": "search", "rewind": False}}
+    with pytest.raises(UsageError, match="`prune` returns masks alone"):
+        autosparse.prune(network(), sparsity=0.75, method=method)

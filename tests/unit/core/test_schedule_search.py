@@ -16,7 +16,15 @@ from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Batch, Evidence
 from autosparse.core.sanity import invert
-from autosparse.core.schedule import Pruning, learn_scores, ranks, schedules, threshold, training_steps
+from autosparse.core.schedule import (
+    Pruning,
+    keeps_weights,
+    learn_scores,
+    ranks,
+    schedules,
+    threshold,
+    training_steps,
+)
 from autosparse.core.selection import selections
 from autosparse.core.training.masked_steps import Learner, learn_briefly, warmed_up
 from autosparse.core.training.recipe import Recipe
@@ -393,3 +401,33 @@ def test_a_search_with_free_quotas_is_inverted_by_its_own_scores() -> None:
 
     first, second = selected
     assert all(torch.equal(-values, second[name]) for name, values in first.items())
+
+
+@pytest.mark.parametrize("options", [{}, {"quotas": "free"}, {"relaxation": "concrete", "parts": 1}], ids=str)
+def test_a_search_may_keep_its_weights(options: dict[str, Any]) -> None:
+    """Without rewinding the masks are the same, and the trained state is handed over: all of it, and changed."""
+    rewound = search(pruning(evidence_of(small(), SHAPE), 57), **options)
+    state: Tensors = {}
+    given = replace(pruning(evidence_of(small(), SHAPE), 57), keep_weights=state.update)
+    untouched: Tensors = {}
+    search(replace(given, keep_weights=untouched.update), **options)
+    masks = search(given, rewind=False, **options)
+
+    assert_same(rewound, masks)
+    assert not untouched
+    initial = given.evidence.state()
+    assert {name: tensor.shape for name, tensor in initial.items()} == {name: t.shape for name, t in state.items()}
+    assert all(not torch.equal(state[name], initial[name]) for name in given.evidence.weights)
+
+
+def test_only_a_search_that_trains_weights_keeps_them() -> None:
+    """Quotas that are filled at random without a search leave nothing to keep."""
+
+    def keeps(schedule: dict[str, Any], selection: str = "top") -> bool:
+        return keeps_weights({"schedule": schedule, "selection": {"name": selection, "options": {}, "version": 1}})
+
+    options = {"steps": 9, "quotas": "fixed"}
+    assert keeps({"name": "search", "options": {**options, "rewind": False}})
+    assert not keeps({"name": "search", "options": options})
+    assert not keeps({"name": "search", "options": {**options, "rewind": False}}, "shuffle")
+    assert not keeps({"name": "exponential", "options": {"rounds": 2, "steps": 4, "rewind": False}})

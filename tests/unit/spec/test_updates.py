@@ -32,6 +32,11 @@ def test_presets_have_a_rule(name: str) -> None:
         ({"preset": "gmp", "criterion": "snip"}, "criterion", "scores trained weights without images"),
         ({"preset": "ac_dc", "criterion": "learned"}, "criterion", "scores trained weights without images"),
         ({"preset": "gmp", "repair": "reconnect"}, "repair", "starts dense"),
+        (
+            {"preset": "mask_search", "schedule": {"name": "search", "rewind": False, "train_weights": False}},
+            "rewind",
+            "leaves no trained weights to keep",
+        ),
         ({"preset": "rigl", "unit": "channel"}, "updates", "changes single weights"),
         ({"preset": "rigl", "unit": "2:4", "allocation": "uniform"}, "updates", "changes single weights"),
         ({"preset": "gmp", "updates": {"name": "gradual", "begin": 0.9, "end": 0.5}}, "updates", "after `end` 0.5"),
@@ -47,6 +52,19 @@ def test_wrong_combinations(method: dict[str, Any], at: str, part: str) -> None:
 
     assert any(part in error["msg"] for error in problems), problems
     assert at in {str(step) for error in problems for step in (*error["loc"], *error.get("ctx", {}).get("at", ()))}
+
+
+def test_an_added_option_leaves_keys_alone() -> None:
+    """`rewind` of a search is in a key only where it is not the default: earlier artifacts stay valid."""
+    searched = {"name": "own", "preset": "mask_search"}
+    keyed = [
+        Method.model_validate({**searched, "schedule": {"name": "search", **given}}).choices()
+        for given in ({}, {"rewind": True}, {"rewind": False})
+    ]
+
+    assert "rewind" not in keyed[0]["schedule"]["options"]
+    assert keyed[0] == keyed[1]
+    assert keyed[2]["schedule"]["options"] == {**keyed[0]["schedule"]["options"], "rewind": False}
 
 
 def test_a_sparse_start_takes_every_other_choice() -> None:
