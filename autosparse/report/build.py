@@ -19,13 +19,13 @@ from autosparse.report.finished import (
     find_missing,
 )
 from autosparse.report.folder import write_folder
-from autosparse.report.latency import check_latencies
 from autosparse.report.mask_cost import describe_mask_costs
 from autosparse.report.provenance import describe_provenance
 from autosparse.report.sanity import describe_sanity
 from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, Report, Result, Start, Verdict
 from autosparse.report.scorer import copy_scorer, describe_scorer
 from autosparse.report.significance import accuracy_interval, is_chance
+from autosparse.report.speeds import check_latencies
 from autosparse.report.verdict import judge_results
 from autosparse.report.warnings import describe_warnings, emissions, tag_of
 from autosparse.steps.emit import EmitResult

@@ -1,4 +1,4 @@
-"""Table of exported models: bytes, speed-up in one runtime, the runtime's gain, errors; and sentences about it."""
+"""Table of exported models: bytes, speed-up in one runtime, the runtime's gain, errors; sentences; latency budgets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
 from autosparse.exporters import EAGER, Speed
+from autosparse.report.finished import Finished
 from autosparse.report.schema import Emitted
+from autosparse.report.warnings import emissions
+from autosparse.steps.emit import EmitResult
+from autosparse.steps.latency import LatencyCheck
+from autosparse.steps.mask_result import ChannelMaskResult, read_masks
 from autosparse.text import listed, size
 
 _FASTER = 1.1  # speed-up: smaller ones are measurement noise
@@ -117,3 +122,19 @@ def _label(model: Emitted) -> str:
 
 def _reason(model: Emitted) -> str:
     return next((speed.reason for speed in model.speeds.values() if not speed.stable and speed.speedup), "")
+
+
+def check_latencies(finished: Finished) -> Iterator[LatencyCheck]:
+    """Yield the predicted latency of each network of the method, and that of its emitted model in the same runtime."""
+    measured = {
+        (step.inputs["mask"], emission.runtime): emission.speeds
+        for step, _, _, emission in emissions(finished)
+        if isinstance(emission, EmitResult)
+    }
+    for cell in finished.cells:
+        mask = read_masks(finished.open(cell.mask)) if cell.role == "method" and cell.mask else None
+        if isinstance(mask, ChannelMaskResult) and (latency := mask.latency):
+            speeds = measured.get((cell.mask or "", latency.conditions.runtime), {})
+            is_share = isinstance(mask.asked["budget"]["latency"], str)
+            speed = speeds.get(str(latency.conditions.batch))
+            yield LatencyCheck.of(cell.method, cell.budget, cell.seed, latency, speed, is_share=is_share)
