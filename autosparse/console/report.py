@@ -18,6 +18,7 @@ from autosparse.console.models import show_verified
 from autosparse.planning.model import PURPOSES
 from autosparse.report import cells
 from autosparse.report.folder import Reached
+from autosparse.report.provenance import recipe_table
 from autosparse.report.schema import Checked, MaskCost, Report, Sanity
 from autosparse.report.significance import signed
 from autosparse.report.speeds import AGAIN
@@ -158,6 +159,15 @@ def _accuracies(console: Console, report: Report, sort: str, shown: Report) -> N
         console.print(plain(limits, "dim"))
     if counted or limits:
         console.print()
+
+
+def _recipes(console: Console, report: Report) -> None:
+    titles, rows = recipe_table(report)
+    if not rows:
+        return
+    chosen = "validation accuracy in % at the first seed; * chosen, each method its own; then test accuracy"
+    console.print(plain(f"{chosen} at the best common value and at its own"))
+    show_table(titles, rows, numbers=len(titles) - 1, console=console)
 
 
 def _verdicts(console: Console, report: Report) -> None:
@@ -334,6 +344,7 @@ def _each(show: Callable[[_View, str, str], None]) -> Callable[[_View], None]:
 _SHOWN: Mapping[str, Callable[[_View], None]] = {
     "verdict": lambda view: _verdicts(view.console, view.report),
     "accuracy": lambda view: _accuracies(view.console, view.whole, view.sort, view.report),
+    "recipes": lambda view: _recipes(view.console, view.report),
     "chart": lambda view: show_chart(view.console, view.report),
     "models": lambda view: _models(view.console, view.report),
     "sanity": lambda view: _sanity(view.console, view.report.sanity),
@@ -352,4 +363,4 @@ _SHOWN: Mapping[str, Callable[[_View], None]] = {
 }
 SECTIONS = tuple(_SHOWN)
 """sections of a report, in order"""
-_DEFAULT = ("verdict", "accuracy", "models", "sanity", "warnings", "run")
+_DEFAULT = ("verdict", "accuracy", "recipes", "models", "sanity", "warnings", "run")

@@ -17,7 +17,7 @@ from autosparse.steps.data import DataResult
 from autosparse.steps.init import InitResult
 from autosparse.steps.irp import RoundResult
 from autosparse.steps.mask import makes_smaller
-from autosparse.steps.workload import Counted, Facts, Workload, kind_of, training_workload
+from autosparse.steps.workload import Counted, Facts, Workload, kind_of, longest_recipe, training_workload
 from autosparse.store import digest
 
 _COMPILER = 300 * 2**20  # bytes that a process holds after compiling; 240 MB were measured
@@ -71,7 +71,7 @@ def count_dense_training(plan: Plan) -> Counted | None:
         return None
     start, source = subject
     facts = Facts((), plan.steps[start].network.facts, source)
-    return training_workload({"training": step.options["training"]}, facts).counted
+    return training_workload({"training": longest_recipe(step.options)}, facts).counted
 
 
 def _consumers(plan: Plan) -> dict[tuple[str, str], Step]:

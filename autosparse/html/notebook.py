@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from autosparse.errors import MissingExtra
-from autosparse.html.page import accuracies_of, accuracy_note_of, emitted_of, plots_of
+from autosparse.html.page import accuracies_of, accuracy_note_of, emitted_of, plots_of, recipes_of
 from autosparse.html.templating import Row, Table, asset, environment
 from autosparse.planning.model import PURPOSES
 from autosparse.report import cells
@@ -39,11 +39,12 @@ def report_fragment(report: Report) -> str:
         drawn = plots_of(report)
         plots = [drawn[name] for name in _PLOTS if name in drawn]
     emitted = [emitted_of(report)] if report.emitted else []
+    recipes = [recipes_of(report)] if report.recipes else []
     return _rendered(
         title=f"{report.spec}: {report.model} on {report.dataset}",
         lines=[accuracy_note_of(report), *([f"run folder: {report.run}"] if report.run else [])],
         sentences=cells.verdict_sentences(report),
-        tables=[accuracies_of(report), *emitted],
+        tables=[accuracies_of(report), *recipes, *emitted],
         plots=plots,
         warnings=report.warnings,
     )

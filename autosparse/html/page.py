@@ -13,6 +13,7 @@ from autosparse.html.templating import Row, Table, asset, environment
 from autosparse.html.theme import colour_variables, svg_rules
 from autosparse.packaged import __version__
 from autosparse.report import cells, speeds
+from autosparse.report.provenance import recipe_table
 from autosparse.report.schema import Provenance, Report
 from autosparse.text import plural, quoted, visible
 
@@ -87,6 +88,7 @@ def report_page(report: Report, spec: str = "") -> str:
             verdicts=cells.verdict_sentences(report),
             accuracy=accuracies_of(report),
             accuracy_note=accuracy_note_of(report),
+            recipes=recipes_of(report),
             emitted=emitted_of(report),
             emitted_notes=[*speeds.sentences(report.emitted, speeds.AGAIN)],
             sanity=_checks(report),
@@ -145,6 +147,12 @@ def accuracy_note_of(report: Report) -> str:
     counted = cells.counted_interval(report)
     notes = [f"Test accuracy in %{', mean ± sd over seeds' * several}", counted, cells.limits_in_words(report)]
     return " ".join(f"{note}." for note in notes if note)
+
+
+def recipes_of(report: Report) -> Table:
+    """Return the table of the recipes that methods chose."""
+    titles, rows = recipe_table(report)
+    return Table("recipes", titles, [Row(row) for row in rows])
 
 
 def emitted_of(report: Report) -> Table:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from autosparse.core.features import feature_groups
 from autosparse.core.irp import rounds_to
@@ -21,9 +21,9 @@ from autosparse.planning.builder import (
     keyed_proxy,
     keyed_recipe,
     scorer_of,
-    tag_of,
     tunable_limits,
 )
+from autosparse.planning.cells import Named, Recipes, add_cell, emit_cell
 from autosparse.planning.checks import controls_of, plan_checks
 from autosparse.planning.latency import add_tables
 from autosparse.planning.model import Cell, Plan, PlannedBudget
@@ -85,6 +85,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     check_sources(build, networks.values())
     budgets = _budgets(build, spec, networks[spec.seeds[0]])
     cells: list[Cell] = []
+    recipes: Recipes = {}
     tables = add_tables(build, spec, networks[spec.seeds[0]], budgets)
     for seed in spec.seeds:
         base = networks[seed]
@@ -105,14 +106,14 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                     if one.name in horizons:  # the horizon sets the steps of a search
                         paths["method.schedule.options.steps"] = f"{one.path}.horizon"
                     given["mask"] = build.add(step_name, "mask", options, inputs, one.purpose, paths=paths)
-                cells.append(_cell(build, spec, given, one, budget, seed))
+                cells.append(add_cell(build, spec, given, one, budget, seed, recipes))
                 method_mask = method_mask or cells[-1].mask or ""  # the method precedes its controls
         if DENSE in spec.compare:
-            dense = _Named(DENSE, None, DENSE)
-            cells.append(_cell(build, spec, base, dense, PlannedBudget("0.0", 0.0), seed))
+            dense = Named(DENSE, None, DENSE)
+            cells.append(add_cell(build, spec, base, dense, PlannedBudget("0.0", 0.0), seed, recipes))
     first = [cell for cell in cells if cell.role == "method" and cell.seed == spec.seeds[0]]
     for cell, budget in zip(first, budgets, strict=True):
-        _emit(build, spec, cell, budget, cells)
+        emit_cell(build, spec, cell, budget, cells)
     checks = tuple(plan_checks(build, spec, cells, budgets))
     remarks = (*describe_starts(build, spec), *describe_patterns(spec))
     return Plan(name, spec, build.steps, build.sources, tuple(cells), checks, horizons, build.starts, remarks)
@@ -146,25 +147,10 @@ def _budgets(build: Builder, spec: Spec, network: Mapping[str, str]) -> list[Pla
     return budgets
 
 
-class _Named(NamedTuple):
-    # A method of the comparison; none for a control that permutes masks, and for the dense network.
-    name: str
-    method: Method | None
-    role: str
-
-    @property
-    def purpose(self) -> str:
-        return "network" if self.role == "method" else "comparison"
-
-    @property
-    def path(self) -> str:
-        return f"compare.{self.name}" if self.role == "compared" else "method"
-
-
-def _methods(spec: Spec) -> list[_Named]:
-    controls = [_Named(name, method, "control") for name, method in controls_of(spec)]
-    compared = [_Named(method.name, method, "compared") for method in spec.compared]
-    return [_Named(spec.method.name, spec.method, "method"), *controls, *compared]
+def _methods(spec: Spec) -> list[Named]:
+    controls = [Named(name, method, "control") for name, method in controls_of(spec)]
+    compared = [Named(method.name, method, "compared") for method in spec.compared]
+    return [Named(spec.method.name, spec.method, "method"), *controls, *compared]
 
 
 def _mask_options(build: Builder, spec: Spec, method: Method, budget: PlannedBudget, seed: int) -> dict[str, Any]:
@@ -372,36 +358,3 @@ def _check_rewind(spec: Spec, source: Source) -> None:
     if source.known and spec.irp.rewind_to >= (steps := training_steps_of(recipe, source.train_images)):
         message = f"`irp.rewind_to` {spec.irp.rewind_to} is not before the end of the {steps} steps of a round"
         raise InvalidValue(message, f"such as {max(1, steps // 10)}", "irp.rewind_to")
-
-
-def _cell(build: Builder, spec: Spec, inputs: Mapping[str, str], one: _Named, budget: PlannedBudget, seed: int) -> Cell:
-    suffix = f"{one.name}/seed{seed}" if one.role == DENSE else f"{one.name}/{budget.name}/seed{seed}"
-    recipe, given = {"training": keyed_recipe(spec.training), "seed": seed}, dict(inputs)
-    if one.method is not None and one.method.updates_masks:
-        options, paths = {"method": one.method.choices(), **budget.options, **recipe}, {"method": one.path}
-        given["train"] = build.add(f"train/{suffix}", "sparse_train", options, inputs, one.purpose, paths=paths)
-        base = {role: given[role] for role in ("init", "data", "train")}
-        given["mask"] = build.add(f"final_mask/{suffix}", "final_mask", {"seed": seed}, base, one.purpose)
-    else:
-        given["train"] = build.add(f"train/{suffix}", "train", recipe, inputs, one.purpose)
-    evaluate = build.add(f"evaluate/{suffix}", "evaluate", {"precision": spec.training.precision}, given, one.purpose)
-    return Cell(one.name, budget.label, budget.sparsity, seed, one.role, given["train"], evaluate, given.get("mask"))
-
-
-def _emit(build: Builder, spec: Spec, cell: Cell, budget: PlannedBudget, cells: Sequence[Cell]) -> None:
-    inputs = {**build.steps[cell.evaluate].inputs, "evaluate": cell.evaluate}
-    classes = list(build.sources[inputs["data"]].class_names)
-    others = {
-        f"{one.role}.{one.method}.{one.seed}": one.evaluate
-        for one in cells
-        if one.budget == cell.budget and one.role in ("method", "control") and one is not cell
-    }
-    for format in spec.emit:
-        chosen = format.keyed()
-        options = {
-            "format": format.name, "format_version": chosen["version"], "method": cell.method, **budget.options,
-            "seed": cell.seed, "classes": classes, "options": chosen["options"],
-        }  # fmt: skip
-        given = {**inputs, **(others if format.entry.facts.get("others") else {})}
-        name = f"emit/{tag_of(format)}/{cell.method}/{budget.name}/seed{cell.seed}"
-        build.add(name, "emit", options, given, "emission")

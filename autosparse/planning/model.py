@@ -165,6 +165,15 @@ class PlannedStart:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """Training of a method with some values of the recipe's fields, and the names of its steps."""
+
+    values: Mapping[str, Any]
+    train: str
+    evaluate: str
+
+
+@dataclass(frozen=True)
 class Cell:
     """One network of the comparison: a method within a budget and a seed, and the names of its steps."""
 
@@ -179,6 +188,10 @@ class Cell:
     train: str
     evaluate: str
     mask: str | None
+    recipe: str = ""
+    """the step that chooses the training's recipe, if methods choose theirs"""
+    candidates: tuple[Candidate, ...] = ()
+    """at the first seed, the trainings that it chooses from"""
 
 
 @dataclass(frozen=True)

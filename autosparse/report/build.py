@@ -20,7 +20,7 @@ from autosparse.report.finished import (
 )
 from autosparse.report.folder import write_folder
 from autosparse.report.mask_cost import describe_mask_costs
-from autosparse.report.provenance import describe_provenance
+from autosparse.report.provenance import describe_provenance, describe_recipes
 from autosparse.report.sanity import describe_sanity
 from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, Report, Result, Start, Verdict
 from autosparse.report.scorer import copy_scorer, describe_scorer
@@ -80,6 +80,7 @@ def build_report(finished: Finished, outcome: Outcome, folder: Path | None = Non
         start=_start(finished),
         limits=limits(plan),
         latencies=[*check_latencies(finished)],
+        recipes=[*describe_recipes(finished)],
     )
 
 

@@ -80,7 +80,7 @@ def only(report: Report, methods: Collection[str]) -> Report:
     """Return the report of these methods, or of all without any; its warnings stay those of the whole run."""
     if not methods:
         return report
-    sections = ("results", "mask_costs", "profiles", "sanity", "emitted")
+    sections = ("results", "mask_costs", "profiles", "sanity", "emitted", "recipes")
     kept: dict[str, Any] = {name: [one for one in getattr(report, name) if one.method in methods] for name in sections}
     return replace(
         report,

@@ -9,6 +9,7 @@ from autosparse.cost.work import count_dense_training, count_work
 from autosparse.planning.model import Cell
 from autosparse.report.finished import Finished
 from autosparse.report.schema import MaskCost
+from autosparse.steps.context import ChosenRecipe
 from autosparse.steps.workload import sum_counted
 
 
@@ -20,7 +21,7 @@ def describe_mask_costs(finished: Finished) -> list[MaskCost]:
     cells: dict[tuple[str, str], list[tuple[list[str], str]]] = {}
     for cell in finished.plan.cells:
         if (steps := _mask_steps(finished, cell)) is not None:
-            cells.setdefault((cell.method, cell.budget), []).append((steps, cell.train))
+            cells.setdefault((cell.method, cell.budget), []).append((steps, _training(finished, cell)))
     works, dense = count_work(finished.plan), count_dense_training(finished.plan)
     costs = []
     for (method, budget), seeds in cells.items():
@@ -36,6 +37,13 @@ def describe_mask_costs(finished: Finished) -> list[MaskCost]:
         trainings, whole = (float(f"{part.macs / len(seeds) / dense.macs:.6g}") for part in (counted, trained))
         costs.append(MaskCost(method, budget, seconds, trainings, **mean, training=whole, training_seconds=training))
     return costs
+
+
+def _training(finished: Finished, cell: Cell) -> str:
+    # The step that trained the network: at the first seed the chosen candidate, if methods choose their recipe.
+    if not cell.candidates or not finished.has(cell.recipe):
+        return cell.train
+    return cell.candidates[ChosenRecipe.read(finished.open(cell.recipe)).number].train
 
 
 def _mask_steps(finished: Finished, cell: Cell) -> list[str] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -12,21 +11,15 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, ConfigDict, TypeAdapter
 
 from autosparse.exporters import Speed
+from autosparse.report.recipes import MethodRecipe, check_numbers
 from autosparse.report.significance import Difference
-from autosparse.steps._base import Count, Percent, Positive, Real, Share, numbers_in
+from autosparse.steps._base import Count, Percent, Positive, Real, Share
 from autosparse.steps.latency import LatencyCheck
 
 SCHEMA_VERSION = 1
 
 Amount = Annotated[float, Ge(0), Le(1e100)]
 """A finite number, such as seconds; sums of many are finite too."""
-
-
-def _check_numbers(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    # Of any form.
-    if not all(-math.inf < number < math.inf for number in numbers_in(value)):
-        raise ValueError("a number is not finite")
-    return value
 
 
 @dataclass(frozen=True)
@@ -253,7 +246,7 @@ class Provenance:
     finished: str
     digest: str
     seeds: Sequence[int]
-    recipe: Annotated[Mapping[str, Any], AfterValidator(_check_numbers)]
+    recipe: Annotated[Mapping[str, Any], AfterValidator(check_numbers)]
     environments: Sequence[Environment]
 
 
@@ -324,11 +317,11 @@ def _check_steps(value: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _check_round(value: Mapping[str, Any]) -> Mapping[str, Any]:
     _adapter(_Round).validate_python(value)
-    return _check_numbers(value)
+    return check_numbers(value)
 
 
 def _check_scorer(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    _check_numbers(value)
+    check_numbers(value)
     if value:
         _adapter(_Scorer).validate_python(value)
     if len({len(value.get(name, ())) for name in ("trials", "settings", "folds", "stopped")}) > 1:
@@ -386,9 +379,11 @@ class Report:
     """budget relative to the dense network -> maximum in its currency; left out without any"""
     latencies: Sequence[LatencyCheck] = ()
     """predictions of latency budgets and their measurements; left out without any"""
+    recipes: Sequence[MethodRecipe] = ()
+    """recipes of methods that chose their own; left out without any"""
 
     def json(self) -> dict[str, Any]:
-        optional = ("start", "limits", "latencies")
+        optional = ("start", "limits", "latencies", "recipes")
         return {name: value for name, value in asdict(self).items() if name not in optional or value}
 
     @classmethod

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union, get_args
 
 from annotated_types import Ge, Lt, MinLen
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, WrapValidator, create_model
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    WrapValidator,
+    create_model,
+)
 from pydantic_core import PydanticCustomError
 
 from autosparse.core.allocation import allocations
@@ -23,7 +33,7 @@ from autosparse.core.units import n_of_m, units
 from autosparse.datasets import datasets
 from autosparse.exporters import exporters
 from autosparse.models import models
-from autosparse.registry import Entry, Option, Registry, options_of
+from autosparse.registry import Entry, Option, Registry, options_of, suggestion
 from autosparse.spec.diagnostics import UNREAD, refusal
 from autosparse.spec.document import Incomplete, Rejected
 from autosparse.spec.section import Different, Rule, Section, go_on
@@ -206,6 +216,38 @@ else:
         ),
     ]
     FormatChoice, TrackerChoice = choice_of(exporters), choice_of(trackers)
+
+
+_OF_MACHINES = ("precision", "kernels")
+
+
+def check_values(fields: Mapping[str, Sequence[Any]], training: Any) -> Iterator[PydanticCustomError]:
+    """Yield the refusals of fields of a recipe, and of their values, that every method is to choose from."""
+    known = [name for name in type(training).model_fields if name not in _OF_MACHINES]
+    for name, values in fields.items():
+        if name not in known:
+            message = f"must be a field of `training` but is {quoted(name)}"
+            if name in _OF_MACHINES:
+                message = f"gives every method its `{name}`, but that belongs to the machine"
+            yield refusal(message, suggestion(name, known) or f"fields: {', '.join(known)}", ("per_method", name))
+            continue
+        if len(values) == 1:
+            yield refusal("leaves one value to choose from", "give several", ("per_method", name))
+        for index, value in enumerate(values):
+            at = ("per_method", name, index)
+            if value in values[:index]:
+                yield refusal(f"repeats {quoted(value)}", "name it once", at)
+            try:
+                type(training).model_validate({**training.model_dump(), name: value}, strict=True)
+            except ValidationError as error:
+                yield refusal(f"is no `training.{name}`: {error.errors()[0]['msg']}", None, at)
+
+
+def combinations(fields: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], ...]:
+    """Return the combinations of the fields' values, in the written order; empty without fields."""
+    if not fields:
+        return ()
+    return tuple(dict(zip(fields, values, strict=True)) for values in product(*fields.values()))
 
 
 def listed(value: Any) -> Any:

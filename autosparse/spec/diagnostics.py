@@ -67,7 +67,7 @@ def explain(mistakes: Iterable[Details], document: Document) -> list[Problem]:
         if details["type"] == "too_short" and len(details["input"]) >= context["min_length"]:
             continue
         # A rule over several sections names the section that breaks it.
-        loc = (*details["loc"], *context.get("at", ()))
+        loc = document.written((*details["loc"], *context.get("at", ())))
         path = _path(loc, document.data, details)
         # The value of an unknown key does not matter: it may be rejected.
         if _is_read(path[:-1] if details["type"] == "unknown_key" else path, document):
@@ -102,7 +102,7 @@ def located(document: Document) -> Iterator[None]:
     try:
         yield
     except InvalidValue as error:
-        path = tuple(int(part) if part.isdigit() else part for part in error.path.split("."))
+        path = document.written(tuple(int(part) if part.isdigit() else part for part in error.path.split(".")))
         if path[:1] in document.values and (mark := document.nearest(path)):
             raise SpecError(problem_at(mark, error.message, error.hint, path)) from error
         raise

@@ -91,6 +91,15 @@ class Document:
                 return mark
         return None
 
+    def written(self, path: Path) -> Path:
+        """Return the path of a value as it is written: in `compare: {methods: [...], lr: [...]}`, or unchanged."""
+        if isinstance(self.data, dict) and isinstance(self.data.get("compare"), dict):
+            if path[:1] == ("compare",) and path[1:2] != ("methods",):
+                return ("compare", "methods", *path[1:])
+            if path[:1] == ("per_method",):
+                return ("compare", *path[1:])
+        return path
+
     def at(self, path: Path) -> Any:
         """Return the value at a path, or None."""
         data = self.data

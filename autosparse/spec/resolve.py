@@ -100,6 +100,7 @@ def provenance(resolved: dict[str, Any], document: Document) -> dict[str, str]:
 
 
 def _origin(path: Path, document: Document) -> str:
+    path = document.written(path)
     whole = path[:2] == ("irp", "training") and not _is_written(path[:2], document)  # the spec's
     dotted, value = ".".join(map(str, path)), document.at(path)
     if (dotted in _AUTO and not whole and value in ("auto", None)) or (dotted == HORIZON and value == "auto"):

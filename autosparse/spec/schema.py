@@ -23,6 +23,8 @@ from autosparse.spec.choices import (
     TrackerChoice,
     Training,
     about,
+    check_values,
+    combinations,
     listed,
 )
 from autosparse.spec.diagnostics import refusal
@@ -66,6 +68,9 @@ Budgets = Annotated[
     BeforeValidator(listed, json_schema_input_type=Budget | Annotated[tuple[Budget, ...], MinLen(1)]),
 ]
 
+
+METHODS = "methods"
+"""The key of the methods in `compare: {methods: [...], lr: [...]}`."""
 
 _COMPARED_CHANNELS = ("magnitude", "snip", "synflow")
 """The methods that are compared by default with one of whole channels, in its unit."""
@@ -115,6 +120,13 @@ class Spec(Section):
     compare: Annotated[tuple[Compared, ...], about(_COMPARE)] = Field(
         ("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True
     )
+    per_method: Annotated[
+        Mapping[str, Annotated[tuple[Any, ...], MinLen(1)]],
+        about(
+            "fields of `training` whose value every method chooses on validation images: field -> its values, such as "
+            "{lr: [0.05, 0.1, 0.2]}; tried at the first seed, once a budget. Also written `compare: {methods:, lr:}`"
+        ),
+    ] = Field(default_factory=dict)
     controls: Annotated[
         tuple[Annotated[Literal["shuffle", "layer_mean", "width", "random"], WrapValidator(go_on)], ...],
         Different(),
@@ -155,7 +167,15 @@ class Spec(Section):
 
     @classmethod
     def expanded(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping) or "compare" in value or not isinstance(value.get("method"), Mapping):
+        if not isinstance(value, Mapping):
+            return value
+        if isinstance(compare := value.get("compare"), Mapping):
+            fields = {name: values for name, values in compare.items() if name != METHODS}
+            rest = {name: part for name, part in value.items() if name != "compare"}
+            listed = {"compare": compare[METHODS]} if METHODS in compare else {}
+            both = value.get("per_method", {})
+            value = {**rest, **listed, "per_method": {**both, **fields} if isinstance(both, Mapping) else both}
+        if "compare" in value or not isinstance(value.get("method"), Mapping):
             return value
         unit = value["method"].get("unit")
         if not is_of_channels(unit):
@@ -167,7 +187,7 @@ class Spec(Section):
         learning = (self._proxy_apart, self._seeds_apart, self._split, self._folds, self._selections)
         rounds = (self._one_number_of_epochs, self._rounds_leave_something, self._rounds_teach_something)
         patterns = (self._patterned, self._saves_time)
-        return (self._names_differ, *patterns, *sanity, *learning, self._tunable, self._in_range, *rounds)
+        return (self._names_differ, self._fair, *patterns, *sanity, *learning, self._tunable, self._in_range, *rounds)
 
     @property
     def _has_sanity(self) -> bool:
@@ -192,6 +212,17 @@ class Spec(Section):
         for index, method in enumerate(self.compare):
             if isinstance(method, Method) and seen.setdefault(method.name, method) != method:
                 yield refusal(f"is another method named {method.name!r}", "give it another `name`", ("compare", index))
+
+    def _fair(self) -> Iterator[PydanticCustomError]:
+        yield from check_values(self.per_method, self.training)
+        if self.per_method and self._has_sanity:
+            message = "trains by one recipe, but `compare` gives every method its own"
+            yield refusal(message, "remove `sanity`, or the values in `compare`", ("sanity",))
+
+    @property
+    def recipes(self) -> tuple[dict[str, Any], ...]:
+        """The combinations of values that every method chooses from; empty without `per_method`."""
+        return combinations(self.per_method)
 
     def _patterned(self) -> Iterator[PydanticCustomError]:
         written = "budget" in self.model_fields_set
@@ -350,7 +381,14 @@ def spec_schema() -> dict[str, Any]:
     """Return the JSON Schema of spec files, for editors and CI."""
     schema = Spec.model_json_schema()
     required = schema.pop("required")
-    schema["properties"]["extends"] = {
+    properties = schema["properties"]
+    listed = properties["compare"]
+    fields = {"type": "array", "minItems": 2}
+    methods = {name: part for name, part in listed.items() if name in ("type", "items")}
+    mapping = {"type": "object", "properties": {METHODS: methods}, "additionalProperties": fields}
+    about_it = {name: part for name, part in listed.items() if name not in methods}
+    properties["compare"] = {**about_it, "anyOf": [methods, mapping]}
+    properties["extends"] = {
         "type": "string",
         "description": "base spec, relative to this one; its values apply where this one sets none",
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -18,13 +19,59 @@ from autosparse.errors import Diverged, StepError
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model
 from autosparse.registry import Registry
-from autosparse.steps._base import Context, MaskedResult, StateResult, reading
+from autosparse.steps._base import Context, Count, MaskedResult, Percent, StateResult, StepResult, reading
 from autosparse.steps.data import DataResult
 from autosparse.steps.init import InitResult, find_model
 from autosparse.store import Artifact
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _READERS = 4  # processes that read images from disk
+
+
+@dataclass(frozen=True)
+class ChosenRecipe(StepResult):
+    """The values of a recipe's fields that a method takes: of several candidates the best on validation images."""
+
+    candidates: list[dict[str, Any]]
+    accuracies: list[Percent | None]
+    """validation accuracy of each candidate at the first seed, in percent; None for a training that diverged"""
+    number: Count
+    """the chosen one"""
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The fields that the recipe is changed in."""
+        return self.candidates[self.number]
+
+    def check(self) -> None:
+        """Compare the number of candidates with that of accuracies."""
+        fits = len(self.candidates) == len(self.accuracies) > self.number
+        self.require(fits, "result.json: `candidates`, `accuracies` and `number` do not fit")
+        asked = self.asked.get("values", self.candidates)
+        self.require(self.candidates == asked, "result.json: `candidates` are not those of the plan")
+
+
+def recipe_of(context: Context, training: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a training, with the fields that input `recipe` has chosen, if present."""
+    chosen = ChosenRecipe.read(context.inputs["recipe"]).chosen if "recipe" in context.inputs else {}
+    return Recipe(**{**training, **chosen})
+
+
+def takes_candidate(context: Context) -> bool:
+    """Copy the training that input `recipe` chose among inputs `candidate.N`; False without such inputs.
+
+    Raises Diverged if every candidate diverged.
+    """
+    if not (candidates := context.roles("candidate")):
+        return False
+    result = ChosenRecipe.read(context.inputs["recipe"])
+    if result.accuracies[result.number] is None:
+        values = ", ".join(" ".join(map(str, pair)) for one in result.candidates for pair in one.items())
+        raise Diverged(f"training diverged at all values in `compare`: {values}", "give a lower value")
+    artifact = candidates[f"{result.number:04d}"]
+    for name in artifact.files:
+        context.output.write(name, artifact.read(name))
+    return True
 
 
 def choose(registry: Registry[Function], choice: Mapping[str, Any]) -> Callable[..., Any]:
@@ -64,6 +111,16 @@ def masks_of(weights: Tensors, result: MaskedResult) -> Tensors:
 def not_finite(state: Mapping[str, torch.Tensor]) -> str | None:
     """Return the name of the first tensor with a value that is not finite, if any."""
     return next((name for name, tensor in state.items() if not tensor.isfinite().all()), None)
+
+
+def copied(state: Tensors) -> Tensors:
+    """Return a copy of named tensors, such as the state before an attempt."""
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+def diverged(state: Mapping[str, torch.Tensor], losses: Iterable[float]) -> bool:
+    """Return whether a training reached values that are not finite."""
+    return not_finite(state) is not None or not all(map(math.isfinite, losses))
 
 
 def check_training(state: Mapping[str, torch.Tensor], losses: Iterable[float], option: str) -> None:

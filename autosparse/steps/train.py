@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from autosparse.backends import EVALUATION_BATCH
@@ -12,7 +12,6 @@ from autosparse.core.graph.connectivity import Finding
 from autosparse.core.graph.slicing import Slicing, sliced
 from autosparse.core.training.loop import accuracy
 from autosparse.core.training.loop import train as train_network
-from autosparse.core.training.recipe import Recipe
 from autosparse.core.training.updates import Change
 from autosparse.core.weights import Tensors, describe_layers, prunable_weights, state_of, total_of
 from autosparse.lazy_torch import torch
@@ -30,12 +29,16 @@ from autosparse.steps._base import (
 from autosparse.steps.context import (
     build_network,
     check_training,
+    copied,
+    diverged,
     generator,
     images_of,
     load_network,
     masks_of,
     on_device,
+    recipe_of,
     restore,
+    takes_candidate,
 )
 from autosparse.steps.mask_result import read_masks, slicing_under, start_from
 from autosparse.steps.workload import LINE, Facts, Workload, training_workload
@@ -47,6 +50,8 @@ class TrainResult(StateResult):
     """A trained network: its state, and the mean loss of every epoch."""
 
     losses: list[Real]
+    diverged: bool = field(default=False, kw_only=True)
+    """True for a candidate whose training diverged: its state is the one before"""
 
 
 @dataclass(frozen=True)
@@ -131,8 +136,20 @@ class EvaluateResult(StepResult):
 
 
 @operations.register(result=TrainResult, cost=training_workload, by_team=True, spec_paths={"seed": "seeds"})
-def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
-    """Train from input `init` under input `mask`, or dense without it. The batches depend on the seed alone."""
+def train(
+    context: Context,
+    *,
+    training: dict[str, Any],
+    seed: int,
+    attempt: bool = False,
+    values: list[dict[str, Any]] | None = None,
+) -> None:
+    """Train from input `init` under input `mask`, or dense without it. The batches depend on the seed alone.
+
+    Input `recipe` has chosen one of `values`, fields that `training` lacks. An `attempt` may diverge.
+    """
+    if takes_candidate(context):
+        return
     model = load_network(context)
     images, weights = images_of(context, "train"), prunable_weights(model)
     result = read_masks(context.inputs["mask"]) if "mask" in context.inputs else None
@@ -140,11 +157,12 @@ def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
     if result is not None:
         start_from(model, result)
     slicing = slicing_under(result)
+    before = copied(state_of(model)) if attempt else {}
     network, masks = network_to_train(model, masks, slicing)
     losses = train_network(
         network,
         images,
-        Recipe(**training),
+        recipe_of(context, training),
         generator("train", seed),
         masks=masks,
         observe=context.observe,
@@ -152,6 +170,9 @@ def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
         checkpoint=context.checkpoint,
     )
     state = state_of(network) if slicing is None else slicing.put(state_of(network), state_of(model))
+    if attempt and diverged(state, losses):
+        TrainResult([], diverged=True).write(context.output, state=before)
+        return
     check_training(state, losses, "training.lr")
     TrainResult(losses).write(context.output, state=state)
 

@@ -213,8 +213,14 @@ def sum_units(parts: Sequence[Workload]) -> dict[str, float]:
 
 
 def training_workload(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of one training by a recipe, from step `rewind_to` on."""
-    recipe = options["training"]
+    """Return the work of one training by a recipe, from step `rewind_to` on, or of copying a candidate.
+
+    Of a recipe whose fields are chosen later, the longest one counts.
+    """
+    recipe = longest_recipe(options)
+    if facts.count("candidate"):
+        size = facts.state_bytes + LINE
+        return Workload({"copies": True}, {"step": 1, "bytes": 2 * size}, ({"bytes": size},), size, runs_network=False)
     batch = facts.batch_of(recipe)
     begin = options.get("rewind_to", 0)
     steps = _steps_of(recipe["epochs"], recipe["batch"], facts.source.train_images)
@@ -239,6 +245,12 @@ def training_workload(options: Mapping[str, Any], facts: Facts) -> Workload:
         kernels=facts.kernels,
         counted=facts.trained(recipe, max(0, steps - begin), begin),
     )
+
+
+def longest_recipe(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe of a step's options with the most epochs, among the values that it is chosen from."""
+    changes: Sequence[Mapping[str, Any]] = options.get("values") or [{}]
+    return max(({**options["training"], **change} for change in changes), key=lambda recipe: float(recipe["epochs"]))
 
 
 def short_training(facts: Facts, recipe: Mapping[str, Any], held: float) -> tuple[Mapping[str, float], ...]:

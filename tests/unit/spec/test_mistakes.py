@@ -402,7 +402,7 @@ CASES = {
     ),
     "mappings and lists for each other": Case(
         ("model: [resnet8]\ndataset: {digits: 1}\ntraining: []\ncompare: {snip: 1}\nirp: 3\nmethod: []\n"),
-        ["1:8 model", "2:10 dataset", "3:11 training", "4:10 compare", "5:6 irp", "6:9 method"],
+        ["1:8 model", "2:10 dataset", "3:11 training", "4:17 compare.snip", "5:6 irp", "6:9 method"],
     ),
     "huge and deep": Case(
         (
