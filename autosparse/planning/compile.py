@@ -9,6 +9,7 @@ from autosparse.core.features import feature_groups
 from autosparse.core.irp import rounds_to
 from autosparse.core.scorers import groups_of
 from autosparse.core.training.recipe import of_a_step, training_steps_of
+from autosparse.core.training.under_masks import without_masks
 from autosparse.core.weights import keep_count
 from autosparse.datasets import Source
 from autosparse.errors import InvalidValue, UsageError
@@ -28,7 +29,7 @@ from autosparse.planning.checks import controls_of, plan_checks
 from autosparse.planning.latency import add_tables
 from autosparse.planning.model import Cell, Plan, PlannedBudget
 from autosparse.planning.size import check_size
-from autosparse.planning.starts import check_sources, describe_starts, plan_start, trained_start
+from autosparse.planning.starts import check_recipe, check_sources, describe_starts, plan_start, trained_start
 from autosparse.spec import DENSE, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
 from autosparse.spec.learning import MOST_ROUNDS
@@ -83,6 +84,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     spec = with_selections(spec, pretrained)
     scorer = _scorer(build, spec, pretrained, networks) if learned else None
     check_sources(build, networks.values())
+    check_recipe(build, spec, networks.values())
     budgets = _budgets(build, spec, networks[spec.seeds[0]])
     cells: list[Cell] = []
     tables = add_tables(build, spec, networks[spec.seeds[0]], budgets)
@@ -376,7 +378,8 @@ def _check_rewind(spec: Spec, source: Source) -> None:
 
 def _cell(build: Builder, spec: Spec, inputs: Mapping[str, str], one: _Named, budget: PlannedBudget, seed: int) -> Cell:
     suffix = f"{one.name}/seed{seed}" if one.role == DENSE else f"{one.name}/{budget.name}/seed{seed}"
-    recipe, given = {"training": keyed_recipe(spec.training), "seed": seed}, dict(inputs)
+    training, given = keyed_recipe(spec.training), dict(inputs)
+    recipe = {"training": without_masks(training) if one.role == DENSE else training, "seed": seed}
     if one.method is not None and one.method.updates_masks:
         options, paths = {"method": one.method.choices(), **budget.options, **recipe}, {"method": one.path}
         given["train"] = build.add(f"train/{suffix}", "sparse_train", options, inputs, one.purpose, paths=paths)

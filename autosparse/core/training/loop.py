@@ -17,6 +17,7 @@ from autosparse.core.training.flat_parameters import flatten_masks, flatten_para
 from autosparse.core.training.optimizers import update_rule
 from autosparse.core.training.recipe import Recipe, learning_rate, training_steps_of
 from autosparse.core.training.torch_compile import Forward, compiled
+from autosparse.core.training.under_masks import rescale_weights
 from autosparse.core.training.updates import Change, MaskUpdates, Moment
 from autosparse.core.weights import Tensors, full_masks, prunable_weights, state_of
 from autosparse.lazy_torch import torch
@@ -69,7 +70,7 @@ def train(
     Steps before `begin` and from `end` on are skipped, with their batches. `masks` (name -> bool, as of
     `prunable_weights`) hold after every step, despite momentum and weight decay. The batches depend on the generator
     alone: every method at a seed sees the same images in the same order. Raises ValueError for a mask of no prunable
-    weight.
+    weight. The recipe's `rescale` applies to initial weights: under masks, and with `begin` 0.
 
     A `team` averages its gradients in every step (data-parallel training); the batch size is the recipe's. BatchNorm
     uses the statistics of each share, and at the end averages the running ones.
@@ -77,6 +78,8 @@ def train(
     With a `checkpoint` an interrupted training continues where it was saved last, with the same results; a team starts
     again.
     """
+    if masks is not None and not begin:
+        rescale_weights(model, masks, recipe.rescale)
     training = _Training(model, images, recipe, masks, None, team)
     return training.run(generator, begin, end, observe, checkpoint)
 
@@ -104,9 +107,11 @@ def train_sparse(
 ) -> SparseTraining:
     """Train `model` in place as `train` does, while `updates` change its masks; without `masks` it starts dense.
 
-    Weights that grow start from zero, and so does their optimizer state. With several cycles the recipe repeats.
+    Weights that grow start from zero, and so does their optimizer state. With several cycles the recipe repeats. Its
+    `rescale` scales the weights of the first masks once.
     """
     present = full_masks(prunable_weights(model)) if masks is None else masks
+    rescale_weights(model, present, recipe.rescale)
     training = _Training(model, images, recipe, present, updates, team)
     losses = training.run(generator, 0, None, observe, checkpoint)
     return SparseTraining(losses, training.masks, tuple(training.changes))
