@@ -96,7 +96,7 @@ class Irp(Section):
     def _published_recipe(self) -> Iterator[PydanticCustomError]:
         for name, usual in at_defaults().items() if self.training is not None else ():
             if (value := getattr(self.training, name)) != usual:
-                rule = f"must be {quoted(usual)} in rounds of IRP, which rank trained weights by size"
+                rule = f"must be {quoted(usual)} in rounds of IRP, whose labels come from plain training"
                 hint = f"`training.{name}` applies to the compared networks"
                 yield refusal(f"{rule}, but is {quoted(value)}", hint, ("training", name))
 

@@ -220,7 +220,8 @@ def training_workload(options: Mapping[str, Any], facts: Facts) -> Workload:
     begin = options.get("rewind_to", 0)
     steps = _steps_of(recipe["epochs"], recipe["batch"], facts.source.train_images)
     images = recipe["epochs"] * facts.source.train_images - begin * batch
-    data, parameters = facts.training_bytes, 7 * 4 * facts.network.parameters
+    vectors = 13 if recipe.get("reparameterization") == "sign_in" else 7  # of all parameters, with two factors for each
+    data, parameters = facts.training_bytes, vectors * 4 * facts.network.parameters
     about = {name: value for name, value in recipe.items() if name not in _COST_NOTHING}
     about |= {name: options[name] for name in ("rewind_to",) if name in options}
     about |= {"kernels": facts.kernels} if "kernels" in recipe else {}

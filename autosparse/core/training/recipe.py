@@ -54,6 +54,11 @@ class Recipe:
         "exponent e: initial weights that a mask keeps are multiplied by d^-e, d being the share of its layer that it "
         "keeps; 0.5 keeps the variance of pre-activations",
     ] = 0.0
+    reparameterization: Annotated[
+        Literal["none", "sign_in"],
+        "sign_in: weights under masks train as products of two factors, rebalanced every epoch, and change sign more "
+        "easily (Gadhikar et al. 2025)",
+    ] = "none"
 
 
 STEP_FIELDS = (

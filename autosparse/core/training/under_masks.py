@@ -1,4 +1,4 @@
-"""The fields of a recipe that act under masks alone: scaled initial weights."""
+"""The fields of a recipe that act under masks alone, and scaled initial weights."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import prunable_weights
 from autosparse.lazy_torch import torch
 
-UNDER_MASKS = ("rescale",)
-"""The fields of a recipe that act under masks alone: not on dense networks, and not on rounds of IRP, which rank
-trained weights of different layers by size. At their defaults they are not part of a key."""
+UNDER_MASKS = ("rescale", "reparameterization")
+"""The fields of a recipe that act under masks alone: not on dense networks, and not on rounds of IRP, whose labels come
+from plain training. At their defaults they are not part of a key."""
 
 
 def at_defaults() -> dict[str, Any]:

@@ -397,7 +397,9 @@ def test_cutout_is_in_the_keys_of_what_trains() -> None:
     assert {"irp", "mask", "train"} <= added(before, cut)
 
 
-@pytest.mark.parametrize(("field", "usual", "other"), [("rescale", "0", "0.5")])
+@pytest.mark.parametrize(
+    ("field", "usual", "other"), [("rescale", "0", "0.5"), ("reparameterization", "none", "sign_in")]
+)
 def test_options_under_masks_are_in_the_keys_of_masked_trainings(field: str, usual: str, other: str) -> None:
     """At the default no step has the option; at another value only trainings under masks are new, not IRP's rounds."""
     before = plan(BASE, "sanity=true")

@@ -21,6 +21,8 @@ SPEC = "{model: lenet, dataset: digits, method: learned, scorer: mlp, compare: [
         ("training.rescale", -0.5, "`training.rescale` must be at least 0 but is -0.5"),
         ("training.rescale", 50, "`training.rescale` must be at most 1 but is 50"),
         ("irp.training.rescale", 0.5, "`irp.training.rescale` must be 0.0 in rounds of IRP"),
+        ("training.reparameterization", "signin", "must be 'none' or 'sign_in' but is \"signin\""),
+        ("irp.training.reparameterization", "sign_in", "must be 'none' in rounds of IRP"),
     ],
 )
 def test_wrong_values(path: str, value: object, message: str) -> None:
