@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from autosparse.core.training.under_masks import at_defaults
 from autosparse.datasets import Source, open_source
 from autosparse.errors import InvalidValue, OwnCodeError, UsageError
 from autosparse.models.facts import NetworkFacts
@@ -82,10 +83,11 @@ def facts_of(start: Step) -> NetworkFacts:
 
 
 def keyed_recipe(training: Any) -> dict[str, Any]:
-    """Return a recipe's fields as options of a step."""
+    """Return a recipe's fields as options of a step. They omit fields that act under masks alone, at their defaults."""
     options: dict[str, Any] = training.model_dump(mode="json")
     options["epochs"] = whole(options["epochs"])
-    return options
+    usual = at_defaults()
+    return {name: value for name, value in options.items() if name not in usual or value != usual[name]}
 
 
 def scorer_of(spec: Spec, steps: Mapping[str, Step]) -> tuple[str, Mapping[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from autosparse.core.training.under_masks import without_masks
 from autosparse.planning.builder import (
     Builder,
     keyed_recipe,
@@ -39,7 +40,7 @@ def add_cell(
     the choices.
     """
     path = one.name if one.role == DENSE else f"{one.name}/{budget.name}"
-    training, given = keyed_recipe(spec.training), dict(inputs)
+    training, given = _recipe(spec.training, one), dict(inputs)
     if spec.recipes and path not in recipe:
         recipe[path] = _candidates(build, spec, inputs, one, budget, path, seed)
     step, candidates = recipe.get(path, ("", ()))
@@ -59,6 +60,10 @@ def add_cell(
     trained, mask = given["train"], given.get("mask")
     budget_of = (budget.label, budget.sparsity)
     return Cell(one.name, *budget_of, seed, one.role, trained, evaluate, mask, step, candidates)
+
+
+def _recipe(training: Any, one: Named) -> dict[str, Any]:
+    return without_masks(keyed_recipe(training)) if one.role == DENSE else keyed_recipe(training)
 
 
 Recipes: TypeAlias = "dict[str, tuple[str, tuple[Candidate, ...]]]"
@@ -94,7 +99,7 @@ def _candidates(
     made = []
     roles = ("init", "data") if one.method is not None and one.method.updates_masks else (*inputs,)
     for values in spec.recipes:
-        training = keyed_recipe(spec.training.model_copy(update=values))  # type: ignore[attr-defined]
+        training = _recipe(spec.training.model_copy(update=values), one)  # type: ignore[attr-defined]
         tag = "-".join(f"{name}-{value}" for name, value in values.items())
         about = {"training": training, "seed": seed, "attempt": True}
         origins = {f"training.{name}": f"per_method.{name}" for name in values}

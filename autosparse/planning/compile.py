@@ -28,7 +28,7 @@ from autosparse.planning.checks import controls_of, plan_checks
 from autosparse.planning.latency import add_tables
 from autosparse.planning.model import Cell, Plan, PlannedBudget
 from autosparse.planning.size import check_size
-from autosparse.planning.starts import check_sources, describe_starts, plan_start, trained_start
+from autosparse.planning.starts import check_recipe, check_sources, describe_starts, plan_start, trained_start
 from autosparse.spec import DENSE, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
 from autosparse.spec.learning import MOST_ROUNDS
@@ -83,6 +83,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     spec = with_selections(spec, pretrained)
     scorer = _scorer(build, spec, pretrained, networks) if learned else None
     check_sources(build, networks.values())
+    check_recipe(build, spec, networks.values())
     budgets = _budgets(build, spec, networks[spec.seeds[0]])
     cells: list[Cell] = []
     recipes: Recipes = {}

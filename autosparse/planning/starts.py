@@ -35,6 +35,14 @@ def check_sources(build: Builder, networks: Iterable[Mapping[str, str]]) -> None
             )
 
 
+def check_recipe(build: Builder, spec: Spec, networks: Iterable[Mapping[str, str]]) -> None:
+    """Raise InvalidValue for a recipe that scales initial weights, if a network starts from trained weights."""
+    start = next((build.starts[network["init"]] for network in networks if network["init"] in build.starts), None)
+    if start is not None and (spec.training.rescale or any(spec.per_method.get("rescale", ()))):
+        message = f"scales initial weights, but the network starts from trained weights ({start})"
+        raise InvalidValue(message, "`rescale: 0` leaves them as they are", "training.rescale")
+
+
 def trained_start(steps: Mapping[str, Step], network: Mapping[str, str]) -> str:
     """Return the digest of a network with a trained start and its data, the same at every seed; empty without one."""
     options = {name: value for name, value in steps[network["init"]].options.items() if name != "seed"}

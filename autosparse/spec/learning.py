@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from autosparse.core.ranking import Objective, Split
 from autosparse.core.training.recipe import MOST_EPOCHS
+from autosparse.core.training.under_masks import at_defaults
 from autosparse.pretrained import pretrained_scorers
 from autosparse.spec.choices import (
     Choice,
@@ -86,11 +87,18 @@ class Irp(Section):
         return 1 - rounds * self.per_round if self.per_round_of == "all" else (1 - self.per_round) ** rounds
 
     def rules(self) -> tuple[Rule, ...]:
-        return (self._one_way,)
+        return (self._one_way, self._published_recipe)
 
     def _one_way(self) -> Iterator[PydanticCustomError]:
         if self.models and self.model is not None:
             yield refusal("and `model` exclude each other", "write all networks into `models`", ("models",))
+
+    def _published_recipe(self) -> Iterator[PydanticCustomError]:
+        for name, usual in at_defaults().items() if self.training is not None else ():
+            if (value := getattr(self.training, name)) != usual:
+                rule = f"must be {quoted(usual)} in rounds of IRP, whose labels come from plain training"
+                hint = f"`training.{name}` applies to the compared networks"
+                yield refusal(f"{rule}, but is {quoted(value)}", hint, ("training", name))
 
 
 class Pretrained(Section):

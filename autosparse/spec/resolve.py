@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from autosparse.backends import Machine
 from autosparse.core.scorers import scorers
+from autosparse.core.training.under_masks import UNDER_MASKS, at_defaults
 from autosparse.spec.choices import Choice, SelectionChoice
 from autosparse.spec.document import Document, Path, leaves
 from autosparse.spec.learning import Pretrained
@@ -42,7 +43,7 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
         "epochs": epochs,
         "model": irp.model or (None if irp.models else spec.model),
         "dataset": irp.dataset or spec.dataset,
-        "training": _with_precision(recipe, precision).model_copy(update={"epochs": epochs}),
+        "training": _with_precision(recipe, precision).model_copy(update={"epochs": epochs, **at_defaults()}),
     }
     tuning_now = {
         "options": tuned,
@@ -109,7 +110,8 @@ def _origin(path: Path, document: Document) -> str:
     # A preset or a choice by name sets all its values; a mapping only the values written in it.
     if written == len(path) or (written and not isinstance(document.at(path[:written]), dict)):
         return str(document.values[path[:written]])
-    return f"as `{path[1]}`" if path[:1] == ("irp",) and path[1] in _AS_THE_SPECS and written < 2 else "default"
+    inherited = path[:1] == ("irp",) and path[1] in _AS_THE_SPECS and written < 2
+    return f"as `{path[1]}`" if inherited and not (whole and path[2] in UNDER_MASKS) else "default"
 
 
 def _is_written(path: Path, document: Document) -> bool:

@@ -51,10 +51,13 @@ class ChosenRecipe(StepResult):
         self.require(self.candidates == asked, "result.json: `candidates` are not those of the plan")
 
 
-def recipe_of(context: Context, training: Mapping[str, Any]) -> Recipe:
-    """Return the recipe of a training, with the fields that input `recipe` has chosen, if present."""
+def recipe_of(context: Context, training: Mapping[str, Any], *, scaled: bool = True) -> Recipe:
+    """Return the recipe of a training, with the fields that input `recipe` has chosen, if present.
+
+    Without `scaled` the weights are not initial ones, and stay as they are.
+    """
     chosen = ChosenRecipe.read(context.inputs["recipe"]).chosen if "recipe" in context.inputs else {}
-    return Recipe(**{**training, **chosen})
+    return Recipe(**{**training, **chosen, **({} if scaled else {"rescale": 0.0})})
 
 
 def takes_candidate(context: Context) -> bool:

@@ -77,13 +77,14 @@ def sparse_train(
     """
     if takes_candidate(context):
         return
-    recipe, random = recipe_of(context, training), generator("updates", seed)
+    first = None if starts_dense(method["updates"]) else read_masks(context.inputs["mask"])
+    recipe = recipe_of(context, training, scaled=first is None or not first.keeps_weights)
+    random = generator("updates", seed)
     evidence = gather_evidence(context, seed=seed, recipe=recipe)
     pruning, _, limit = pruning_of(context, method, evidence, recipe, sparsity, budget)
     model = load_network(context)
     masks: Tensors | None = None
-    if not starts_dense(method["updates"]):
-        first = read_masks(context.inputs["mask"])
+    if first is not None:
         masks = on_device(context, masks_of(prunable_weights(model), first))
         start_from(model, first)
     before = copied(state_of(model)) if attempt else {}

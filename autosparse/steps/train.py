@@ -162,7 +162,7 @@ def train(
     losses = train_network(
         network,
         images,
-        recipe_of(context, training),
+        recipe_of(context, training, scaled=result is None or not result.keeps_weights),
         generator("train", seed),
         masks=masks,
         observe=context.observe,

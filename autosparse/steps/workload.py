@@ -23,6 +23,7 @@ from autosparse.store import digest
 
 SAMPLE_BATCH = 256  # images of one gradient pass
 LINE = 600  # bytes of a small JSON file
+_COST_NOTHING = ("epochs", "lr", "weight_decay", "momentum", "rescale")
 UNTRAINED: Mapping[str, Any] = {"batch": 0, "crop": 0, "precision": "float32"}
 
 GRADIENT = 3
@@ -225,8 +226,9 @@ def training_workload(options: Mapping[str, Any], facts: Facts) -> Workload:
     begin = options.get("rewind_to", 0)
     steps = _steps_of(recipe["epochs"], recipe["batch"], facts.source.train_images)
     images = recipe["epochs"] * facts.source.train_images - begin * batch
-    data, parameters = facts.training_bytes, 7 * 4 * facts.network.parameters
-    about = {name: value for name, value in recipe.items() if name not in ("epochs", "lr", "weight_decay", "momentum")}
+    vectors = 13 if recipe.get("reparameterization") == "sign_in" else 7  # of all parameters, with two factors for each
+    data, parameters = facts.training_bytes, vectors * 4 * facts.network.parameters
+    about = {name: value for name, value in recipe.items() if name not in _COST_NOTHING}
     about |= {name: options[name] for name in ("rewind_to",) if name in options}
     about |= {"kernels": facts.kernels} if "kernels" in recipe else {}
     about |= facts.smaller

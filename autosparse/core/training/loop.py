@@ -14,9 +14,11 @@ from autosparse.core.images import Images, batch_sizes, epoch
 from autosparse.core.torch_compat.memory_layout import lay_out
 from autosparse.core.torch_compat.random_state import global_states, restore_global_states
 from autosparse.core.training.flat_parameters import flatten_masks, flatten_parameters
-from autosparse.core.training.optimizers import update_rule
+from autosparse.core.training.optimizers import Update, update_rule
 from autosparse.core.training.recipe import Recipe, learning_rate, training_steps_of
+from autosparse.core.training.sign_in import SignIn
 from autosparse.core.training.torch_compile import Forward, compiled
+from autosparse.core.training.under_masks import rescale_weights
 from autosparse.core.training.updates import Change, MaskUpdates, Moment
 from autosparse.core.weights import Tensors, full_masks, prunable_weights, state_of
 from autosparse.lazy_torch import torch
@@ -69,7 +71,8 @@ def train(
     Steps before `begin` and from `end` on are skipped, with their batches. `masks` (name -> bool, as of
     `prunable_weights`) hold after every step, despite momentum and weight decay. The batches depend on the generator
     alone: every method at a seed sees the same images in the same order. Raises ValueError for a mask of no prunable
-    weight.
+    weight. The recipe's `rescale` applies to initial weights: under masks, and with `begin` 0. Its `reparameterization`
+    applies under masks; the network sees products, never their factors, which balance at the start of every epoch.
 
     A `team` averages its gradients in every step (data-parallel training); the batch size is the recipe's. BatchNorm
     uses the statistics of each share, and at the end averages the running ones.
@@ -77,6 +80,8 @@ def train(
     With a `checkpoint` an interrupted training continues where it was saved last, with the same results; a team starts
     again.
     """
+    if masks is not None and not begin:
+        rescale_weights(model, masks, recipe.rescale)
     training = _Training(model, images, recipe, masks, None, team)
     return training.run(generator, begin, end, observe, checkpoint)
 
@@ -104,9 +109,11 @@ def train_sparse(
 ) -> SparseTraining:
     """Train `model` in place as `train` does, while `updates` change its masks; without `masks` it starts dense.
 
-    Weights that grow start from zero, and so does their optimizer state. With several cycles the recipe repeats.
+    Weights that grow start from zero, and so does their optimizer state. With several cycles the recipe repeats. Its
+    `rescale` scales the weights of the first masks once.
     """
     present = full_masks(prunable_weights(model)) if masks is None else masks
+    rescale_weights(model, present, recipe.rescale)
     training = _Training(model, images, recipe, present, updates, team)
     losses = training.run(generator, 0, None, observe, checkpoint)
     return SparseTraining(losses, training.masks, tuple(training.changes))
@@ -146,7 +153,6 @@ class _Training:
         self.changes: list[Change] = []
         model.train()
         self._flat = flatten_parameters(model, channels_last=self._channels_last)
-        self._optimizer = update_rule(self._flat, recipe)
         self._present = None if masks is None else self._flattened(masks)
         if self._present is not None:
             self._flat.data.mul_(self._present)
@@ -154,6 +160,10 @@ class _Training:
             team.lead(self._flat.data)
             if self._present is not None:
                 team.lead(self._present)
+        self._optimizer: Update | SignIn = update_rule([self._flat], recipe)
+        if recipe.reparameterization == "sign_in" and self._present is not None:
+            prunable = self._flattened(full_masks(self.masks), otherwise=False)
+            self._optimizer = SignIn(self._flat, recipe, prunable, self._present)
         self._kernels = ExitStack()
         self._forward: Forward = model
 
@@ -206,6 +216,8 @@ class _Training:
                 if step < reached.step:
                     step += 1
                     continue
+                if isinstance(self._optimizer, SignIn) and step % batches == 0:
+                    self._optimizer.balance()
                 self._optimizer.lr = recipe.lr * learning_rate(recipe, step % cycle / cycle)
                 loss, count = self._step(inputs, labels, step, steps)
                 step += 1
@@ -262,6 +274,8 @@ class _Training:
         if self._updates is not None:
             self.masks = {name: mask.to(device) for name, mask in parts["mask"].items()}
             self._present = self._flattened(self.masks)
+            if isinstance(self._optimizer, SignIn):
+                self._optimizer.hold(self._present)
             self.changes = [Change(*change) for change in value["changes"]]
             if self._updates.generator is not None:
                 self._updates.generator.set_state(parts["random"]["rule"])
@@ -318,6 +332,9 @@ class _Training:
             for tensor in tensors:
                 if tensor is not None and tensor.shape == fresh.shape:
                     tensor.masked_fill_(fresh.bool(), 0)
+        if isinstance(self._optimizer, SignIn):
+            self._optimizer.hold(self._present)
+            self._optimizer.balance()
         kept, counts = (sum(int(mask.count_nonzero()) for mask in some.values()) for some in (masks, grown))
         self.changes.append(Change(step, kept, counts))
         if self._recipe.kernels == "sparse":

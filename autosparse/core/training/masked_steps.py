@@ -47,7 +47,7 @@ class Learner:
         self._values = torch.nn.Parameter(vector)
         self._values.grad = torch.zeros_like(vector)
         self._seen = vector.clone()
-        self._optimizer = update_rule(self._values, recipe)
+        self._optimizer = update_rule([self._values], recipe)
         leaves = self._parts(self._seen, names)
         for (name, leaf), gradient in zip(leaves.items(), self._parts(self._values.grad, names).values(), strict=True):
             self._state[name] = leaf.requires_grad_()

@@ -69,11 +69,11 @@ def adam(parameters: Sequence[torch.Tensor], lr: float, *, weight_decay: float =
     return Update(rule, [*parameters], lr, (means, squares, [], counts), {**facts, **decay})
 
 
-def update_rule(flat: torch.nn.Parameter, recipe: Recipe) -> Update:
-    """Return the recipe's optimizer over one vector of parameters."""
-    # Fused: one pass over the vector instead of three.
-    shared: dict[str, Any] = {"weight_decay": recipe.weight_decay, "fused": flat.device.type in ("cpu", "cuda")}
+def update_rule(vectors: Sequence[torch.Tensor], recipe: Recipe) -> Update:
+    """Return the recipe's optimizer over one or several vectors of parameters."""
+    # Fused: one pass over a vector instead of three.
+    shared: dict[str, Any] = {"weight_decay": recipe.weight_decay, "fused": vectors[0].device.type in ("cpu", "cuda")}
     if recipe.optimizer == "adamw":
-        return adam([flat], recipe.lr, **shared)
+        return adam(vectors, recipe.lr, **shared)
     nesterov = recipe.nesterov and recipe.momentum > 0
-    return sgd([flat], recipe.lr, momentum=recipe.momentum, nesterov=nesterov, **shared)
+    return sgd(vectors, recipe.lr, momentum=recipe.momentum, nesterov=nesterov, **shared)

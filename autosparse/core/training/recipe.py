@@ -47,6 +47,18 @@ class Recipe:
         "multiply-adds, else dense (extra `sparse`). compiled: torch.compile, which takes seconds per training; the "
         "plan shows whether it pays off",
     ] = "dense"
+    rescale: Annotated[
+        float,
+        Ge(0),
+        Le(1),
+        "exponent e: initial weights that a mask keeps are multiplied by d^-e, d being the share of its layer that it "
+        "keeps; 0.5 keeps the variance of pre-activations",
+    ] = 0.0
+    reparameterization: Annotated[
+        Literal["none", "sign_in"],
+        "sign_in: weights under masks train as products of two factors, rebalanced every epoch, and change sign more "
+        "easily (Gadhikar et al. 2025)",
+    ] = "none"
 
 
 STEP_FIELDS = (

@@ -397,6 +397,23 @@ def test_cutout_is_in_the_keys_of_what_trains() -> None:
     assert {"irp", "mask", "train"} <= added(before, cut)
 
 
+@pytest.mark.parametrize(
+    ("field", "usual", "other"), [("rescale", "0", "0.5"), ("reparameterization", "none", "sign_in")]
+)
+def test_options_under_masks_are_in_the_keys_of_masked_trainings(field: str, usual: str, other: str) -> None:
+    """At the default no step has the option; at another value only trainings under masks are new, not IRP's rounds."""
+    before = plan(BASE, "sanity=true")
+    after = plan(BASE, "sanity=true", f"training.{field}={other}")
+
+    assert keys(before) == keys(plan(BASE, "sanity=true", f"training.{field}={usual}"))
+    assert not any(field in step.options.get("training", {}) for step in before.steps.values())
+    assert {"train", "evaluate", "sanity", "emit"} == added(before, after)
+    assert {name for name, key in keys(after).items() if key == keys(before)[name]} >= {
+        "train/dense/seed0", "irp/seed100/round1", "mask/learned/0.5/seed0",
+    }  # fmt: skip
+    assert field in after.steps["train/learned/0.5/seed0"].options["training"]
+
+
 def test_a_warm_up_is_in_the_keys_of_what_it_trains() -> None:
     """Labels take the steps of IRP's recipe, masks of the scorer those of the spec's; 0 steps are the default."""
     text = BASE.replace("seeds: [100, 101]", "seeds: [100], training: {epochs: 3, lr: 0.4}")

@@ -159,6 +159,21 @@ def test_a_plan_counts_trainings_of_its_dense_network() -> None:
     assert Counted(5, 5 * batch, 15 * batch * network.macs) == works["rewind/seed100"].load.counted
 
 
+def test_factors_take_memory_and_scaling_takes_nothing() -> None:
+    """Sign-In holds six more vectors of all parameters; neither option changes counted work or the dense network."""
+    plain, scaled, factored = (
+        compiled(DIGITS, *some) for some in ([], ["training.rescale=0.5"], ["training.reparameterization=sign_in"])
+    )
+    before, same, more = (count_work(plan) for plan in (plain, scaled, factored))
+    name, vector = "train/snip/0.98/seed0", 4 * plain.steps["init/resnet8/seed0"].network.facts.parameters
+
+    assert before == same
+    assert before["train/dense/seed0"] == more["train/dense/seed0"]
+    assert before[name].load.counted == more[name].load.counted
+    assert before[name].load.memory[0]["bytes"] + 6 * vector == more[name].load.memory[0]["bytes"]
+    assert before[name].kind != more[name].kind
+
+
 def test_the_unit_needs_no_dense_network_in_the_plan() -> None:
     """It comes from the recipe, not from a step; masks, seeds, precision, kernels and threads change nothing."""
     dense = count_dense_training(compiled(DIGITS))
