@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -10,7 +10,12 @@ from itertools import cycle
 from typing import Any, Literal, TypeAlias, cast
 
 from autosparse.core.inputs import Inputs, examples_in, map_tensors, tensors_in
-from autosparse.core.torch_compat.function_overrides import in_float64, proportional, twice_differentiable
+from autosparse.core.torch_compat.function_overrides import (
+    averaging,
+    in_float64,
+    proportional,
+    twice_differentiable,
+)
 from autosparse.core.torch_compat.functional_call import Call, with_state
 from autosparse.core.weights import Layer, Tensors, full_masks, prunable_weights
 from autosparse.errors import OwnCodeError, UsageError
@@ -204,6 +209,44 @@ class Evidence:
             state, training = {**self._rest(), **weights}, mode == "training"
             return with_state(self.model, state, run, training=training, recompute=not twice)
 
+    def outputs(self, weights: Tensors, inputs: Inputs, *, mode: Mode = "evaluation") -> Any:
+        """Return the outputs of the network, without gradients.
+
+        Args:
+            weights: Tensors that replace the parameters of these names.
+            inputs: Inputs of one batch.
+            mode: Mode of the forward pass, `training` or `evaluation`.
+
+        Returns:
+            The outputs as the network returns them.
+        """
+        with torch.no_grad():
+            return with_state(
+                self.model, {**self._rest(), **weights}, lambda call: call(inputs), training=mode == "training"
+            )
+
+    def with_statistics(self, batches: Iterable[Inputs]) -> Evidence:
+        """Return the network with running statistics of BatchNorm from some inputs, the mean over the batches.
+
+        Args:
+            batches: Inputs, batch by batch; each passes once through the network in training mode.
+
+        Returns:
+            Evidence whose `trained` tensors include the statistics; the same evidence without BatchNorm.
+        """
+        state = {**self._rest(), **self.weights}
+        names = [name for name in state if name.endswith(("running_mean", "running_var"))]
+        if not names:
+            return self
+        for number, inputs in enumerate(batches, start=1):
+
+            def run(call: Call, inputs: Inputs = inputs) -> Any:
+                return call(inputs)
+
+            with torch.no_grad(), averaging(number):
+                with_state(self.model, state, run, training=True)
+        return replace(self, trained={**self.trained, **{name: state[name] for name in names}})
+
     def differentiate(
         self, state: Tensors, batch: Batch, leaves: Sequence[torch.Tensor], forward: AbstractContextManager[object]
     ) -> None:
@@ -368,12 +411,7 @@ class Evidence:
 
         def run(call: Call) -> tuple[torch.Tensor, Tensors]:
             outputs = call(ones)
-            sums = [part.sum() for part in _outputs_of(outputs) if part.is_floating_point()]
-            if not sums:
-                raise UsageError(
-                    f"the network returns {type(outputs).__name__} without a tensor whose flow could be measured",
-                    "return a tensor, or tensors in a tuple, list or mapping",
-                )
+            sums = [part.sum() for part in floats_of(outputs)]
             value = sums[0] if len(sums) == 1 else torch.stack(sums).sum()
             return value, gradient_of(value, leaves)
 
@@ -417,17 +455,33 @@ def gradient_of(value: torch.Tensor, leaves: Tensors, *, differentiable: bool = 
     return dict(zip(leaves, parts, strict=True))
 
 
+def floats_of(outputs: Any) -> list[torch.Tensor]:
+    """Return the floating-point tensors that a network returns, without a loss that it computes itself.
+
+    Args:
+        outputs: Outputs of the network.
+
+    Returns:
+        At least one tensor.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    named = isinstance(outputs, Mapping) and len(outputs) > 1
+    every = tensors_in({name: part for name, part in outputs.items() if name != "loss"} if named else outputs)
+    if floats := [part for part in every if part.is_floating_point()]:
+        return floats
+    raise UsageError(
+        f"the network returns {type(outputs).__name__} without a tensor whose flow could be measured",
+        "return a tensor, or tensors in a tuple, list or mapping",
+    )
+
+
 def _ones(tensor: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
     if tensor.is_floating_point():
         return torch.ones_like(tensor, dtype=precision, memory_format=torch.contiguous_format)
     # Bytes are pixels: zeros would carry no signal. Masks and other integers (tokens, lengths) are positions.
     return torch.ones_like(tensor) if tensor.dtype is torch.uint8 else tensor
-
-
-def _outputs_of(outputs: Any) -> list[torch.Tensor]:
-    # A loss computed by the network itself is not an output.
-    named = isinstance(outputs, Mapping) and len(outputs) > 1
-    return [*tensors_in({name: part for name, part in outputs.items() if name != "loss"} if named else outputs)]
 
 
 def _positive(name: str, tensor: torch.Tensor, paths_only: bool) -> torch.Tensor:

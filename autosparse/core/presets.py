@@ -53,6 +53,14 @@ PRESETS: dict[str, tuple[str, Method]] = {
         _method("synflow", "global", "top", {"name": "exponential", "rounds": 100}),
     ),
     "prospr": ("meta-gradients through the first steps (Alizadeh et al. 2022)", _method("prospr", "global", "top")),
+    "fisher": (
+        "second-order sensitivity by the empirical Fisher diagonal (Gollini Navarrete et al. 2025)",
+        _method("fisher", "global", "top"),
+    ),
+    "hutchinson": (
+        "second-order sensitivity by Hutchinson's estimate of the Hessian diagonal (Gollini Navarrete et al. 2025)",
+        _method("hutchinson", "global", "top"),
+    ),
     "mask_search": (
         "scores learned with the weights in 400 steps, Erdős-Rényi kernel quotas",
         _method("magnitude", "erk", "top", "search"),

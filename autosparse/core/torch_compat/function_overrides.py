@@ -66,6 +66,20 @@ _NORMALIZATIONS = ("group_norm", "instance_norm", "layer_norm", "rms_norm")
 _ACTIVATIONS = ("celu", "elu", "gelu", "hardswish", "hardtanh", "mish", "relu6", "selu", "silu", "softplus", "tanh")
 
 
+def averaging(number: int) -> AbstractContextManager[object]:
+    """Substitute a BatchNorm in training mode that averages its running statistics over batches, of equal weight.
+
+    `number` is that of the batch, from 1 on.
+    """
+    functional = torch.nn.functional
+    options = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+
+    def averaged(*args: Any, **kwargs: Any) -> Any:
+        return functional.batch_norm(**{**dict(zip(options, args, strict=False)), **kwargs, "momentum": 1 / number})
+
+    return _substituting({"batch_norm": averaged})
+
+
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
     """Substitute twice-differentiable forms of attention, whose fast kernels are not, and of hard sigmoid."""
