@@ -61,6 +61,10 @@ PRESETS: dict[str, tuple[str, Method]] = {
         "second-order sensitivity by Hutchinson's estimate of the Hessian diagonal (Gollini Navarrete et al. 2025)",
         _method("hutchinson", "global", "top"),
     ),
+    "ntk_sap": (
+        "effect on the trace of the neural tangent kernel, data-free (Wang et al. 2023)",
+        _method("ntk_sap", "global", "top", {"name": "exponential", "rounds": 20}),
+    ),
     "mask_search": (
         "scores learned with the weights in 400 steps, Erdős-Rényi kernel quotas",
         _method("magnitude", "erk", "top", "search"),
