@@ -65,6 +65,10 @@ PRESETS: dict[str, tuple[str, Method]] = {
         "effect on the trace of the neural tangent kernel, data-free (Wang et al. 2023)",
         _method("ntk_sap", "global", "top", {"name": "exponential", "rounds": 20}),
     ),
+    "px": (
+        "paths active on training images, by a bound on the trace of the neural tangent kernel (Iurada et al. 2024)",
+        _method("px", "global", "top", {"name": "exponential", "rounds": 100}),
+    ),
     "mask_search": (
         "scores learned with the weights in 400 steps, Erdős-Rényi kernel quotas",
         _method("magnitude", "erk", "top", "search"),

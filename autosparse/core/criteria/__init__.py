@@ -6,10 +6,10 @@ from autosparse.core.criteria._base import Parts, ScoringMode, criteria
 from autosparse.core.criteria.survival import irp, learned
 from autosparse.core.criteria.sensitivity import grasp, prospr, snip
 from autosparse.core.criteria.curvature import fisher, hutchinson
-from autosparse.core.criteria.tangent_kernel import ntk_sap
+from autosparse.core.criteria.tangent_kernel import ntk_sap, px
 from autosparse.core.criteria.data_free import magnitude, random, synflow
 
 __all__ = [
     "Parts", "ScoringMode", "criteria", "fisher", "grasp", "hutchinson", "irp", "learned", "magnitude", "ntk_sap",
-    "prospr", "random", "snip", "synflow",
+    "prospr", "px", "random", "snip", "synflow",
 ]  # fmt: skip

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt
 
-from autosparse.core.criteria._base import criteria
-from autosparse.core.evidence import Evidence, floats_of
-from autosparse.core.inputs import Inputs, map_tensors
+from autosparse.core.criteria._base import Parts, criteria
+from autosparse.core.evidence import Evidence, Mode, floats_of
+from autosparse.core.inputs import Inputs, in_parts, map_tensors
+from autosparse.core.torch_compat.function_overrides import recording
 from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
 
@@ -65,6 +66,73 @@ def ntk_sap(
             for name, part in measured.gradient(here, [(noise, outputs)], mode="evaluation").items():
                 total[name] += unmasked[name] * part
     return {name: part.abs() for name, part in total.items()}
+
+
+# Two forward passes for each image, and a pass of ones.
+@criteria.register(gradients=2 / 3, flows=1, source="Iurada, Ciccone & Tommasi 2024")
+def px(
+    evidence: Evidence,
+    *,
+    images: Annotated[int, Ge(1), "number of training images that select the active paths"] = 256,
+    mode: Annotated[
+        Mode,
+        "mode of the forward pass that activates paths: evaluation (as in the paper: running statistics, 0 and 1 at "
+        "initialization) or training (BatchNorm on batch statistics)",
+    ] = "evaluation",
+    parts: Parts = 1,
+) -> Tensors:
+    """Score by the part of a weight in an upper bound on the trace of the neural tangent kernel (path exclusion).
+
+    The bound is a sum over paths of the squared weights on the path times the squared inputs that activate it. Two
+    linear positive networks compute it, in float64. BatchNorm is neutral in both, biases are no paths and pools
+    average: the published code normalizes both networks by batch statistics, and leaves layers called `fc`.
+
+    Args:
+        evidence: Network under its present masks, with the batches that `images` draws from.
+        images: Number of training images that select the active paths.
+        mode: Mode of the forward pass that activates paths: `evaluation`, or `training` (BatchNorm on batch statistics,
+            dropout on).
+        parts: Number of microbatches; memory is that of one of them.
+
+    Returns:
+        Scores, name -> float64 tensor of the weight's shape and device; higher is kept.
+
+    Raises:
+        UsageError: If the calls of activations depend on the values of the inputs.
+
+    Examples:
+        One path for each weight: its square times that of the input.
+
+        >>> import torch
+        >>> from autosparse import score
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = model.load_state_dict({"weight": torch.tensor([[1.0, -2.0]])})
+        >>> score(model, [(torch.tensor([[1.0, 3.0]]), torch.zeros(1))], criterion="px")
+        {'weight': tensor([[10., 40.]], dtype=torch.float64)}
+
+    References:
+        Iurada, Ciccone & Tommasi 2024, arXiv 2406.01820 (PX). The preset `px` repeats it in 100 rounds.
+    """
+    batches = [inputs for inputs, _ in in_parts(evidence.draw(images), parts)]
+    squared = {name: weight.detach().double().square() for name, weight in evidence.weights.items()}
+    layers = evidence.layers_by_name
+    for scaled in (False, True):
+        present = {
+            name: mask.double() / (layers[name].fan_in if scaled else 1) for name, mask in evidence.masks.items()
+        }
+        active: list[torch.Tensor] = []
+        for inputs in batches:
+            signs: list[torch.Tensor] = []
+            with recording(signs):
+                evidence.outputs(evidence.weights, inputs, mode=mode)
+            outputs = evidence.path_outputs(present, inputs, signs)
+            sums = [part.sum(dim=0, keepdim=True) for part in outputs]
+            active = [one + other for one, other in zip(active, sums, strict=True)] if active else sums
+        leaves = {name: weight.clone().requires_grad_() for name, weight in squared.items()}
+        _, gradient = evidence.flow_gradient(leaves, paths_only=True, shares=active)
+        if all(bool(part.isfinite().all()) for part in gradient.values()):
+            break  # else the number of paths exceeds float64
+    return {name: weight.double().square() * gradient[name] for name, weight in evidence.initial.items()}
 
 
 def _fresh(evidence: Evidence) -> Tensors:

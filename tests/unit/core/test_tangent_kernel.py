@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from autosparse.core.criteria import criteria
+from autosparse.core.evidence import Evidence
 from autosparse.core.weights import Tensors
-from tests.unit.core.conftest import SHAPE, assert_same, batch_of, evidence_of, seeded, small, snapshot
+from autosparse.errors import UsageError
+from tests.unit.core.conftest import SHAPE, assert_same, batch_of, evidence_of, random_masks, seeded, small, snapshot
 from tests.unit.core.test_agreement import assert_scores_agree, evidence
 
 
@@ -83,3 +85,88 @@ def test_ntk_sap_of_outputs_by_name() -> None:
     plain = criteria["ntk_sap"].function(evidence_of(network.inner, (3,)))["weight"]
 
     assert torch.equal(plain, named)
+
+
+def test_px_is_the_authors() -> None:
+    """Without BatchNorm, which is neutral at initialization, up to one factor."""
+    assert_scores_agree("px", criteria["px"].function(evidence([(0, 16)])))
+
+
+def px(given: Evidence) -> Tensors:
+    """Return the scores of the default options."""
+    scores: Tensors = criteria["px"].function(given)
+    return scores
+
+
+def test_px_of_two_layers_by_hand() -> None:
+    """The only active hidden unit is the first: 1 * 1 - 3 * 0 is positive, -2 * 1 is not."""
+    network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.ReLU(), nn.Linear(2, 1, bias=False))
+    network[0].weight.data = torch.tensor([[1.0, -3.0], [-2.0, 4.0]])
+    network[2].weight.data = torch.tensor([[5.0, 6.0]])
+
+    scores = px(evidence_of(network, (2,), batches=[(torch.tensor([[1.0, 0.0]]), None)]))
+
+    # g = 1, the square of the first input; h = (1 + 9) 25 + (4 + 16) 36 is a sum over all paths.
+    assert [[25.0, 225.0], [144.0, 576.0]] == scores["0.weight"].tolist()
+    assert [[250.0, 720.0]] == scores["2.weight"].tolist()
+
+
+def test_px_sums_over_images_and_their_active_paths() -> None:
+    """The output that more active paths reach counts more; only present weights make paths."""
+    network = small().double()
+    inputs, labels = batch_of(SHAPE, 8)
+    masks = random_masks(network)
+    whole, split = (
+        evidence_of(network, SHAPE, batches=batches, masks=masks)
+        for batches in ([(inputs.double(), labels)], [(inputs[:3].double(), None), (inputs[3:].double(), None)])
+    )
+    scores = px(whole)
+
+    expected = {}
+    kept = {name: mask.double() for name, mask in masks.items()}
+    stem, conv, hidden, head = (weight for weight in whole.weights.values())
+    norm = network.norm
+    first = nn.functional.conv2d(inputs.double(), stem, padding=1)
+    first = norm.eval()(first)
+    second = nn.functional.conv2d(first.relu(), conv, network.conv.bias, stride=2, padding=1)
+    third = nn.functional.linear(second.relu().mean(dim=(2, 3)), hidden, network.hidden.bias)
+    flow = nn.functional.conv2d(inputs.double().square(), kept["stem.weight"], padding=1) * (first > 0)
+    flow = nn.functional.conv2d(flow, kept["conv.weight"], stride=2, padding=1) * (second > 0)
+    active = (flow.mean(dim=(2, 3)) @ kept["hidden.weight"].T * (third > 0) @ kept["head.weight"].T).sum(dim=0)
+    squares = [weight.square().requires_grad_() for weight in (stem, conv, hidden, head)]
+    ones = nn.functional.conv2d(torch.ones(1, *SHAPE).double(), squares[0], padding=1)
+    ones = nn.functional.conv2d(ones, squares[1], stride=2, padding=1).mean(dim=(2, 3))
+    bound = (ones @ squares[2].T @ squares[3].T * active).sum()
+    for (name, weight), part in zip(whole.initial.items(), torch.autograd.grad(bound, squares), strict=True):
+        expected[name] = weight.square() * part
+    for name, values in scores.items():
+        # BatchNorm divides by the root of 1 + 1e-5, in both networks.
+        torch.testing.assert_close(expected[name] / (1 + norm.eps), values, rtol=1e-9, atol=0.0)
+        torch.testing.assert_close(values, px(split)[name])
+
+
+def test_px_follows_activations_in_place() -> None:
+    """The result is that of activations that return new tensors."""
+
+    def network(in_place: bool) -> nn.Module:
+        torch.manual_seed(0)
+        first, second = nn.Conv2d(2, 3, 3), nn.Conv2d(3, 3, 3)
+        return nn.Sequential(first, nn.ReLU(in_place), second, nn.GELU(), nn.Flatten(), nn.Linear(12, 2))
+
+    assert_same(px(evidence_of(network(False), SHAPE)), px(evidence_of(network(True), SHAPE)))
+
+
+def test_px_needs_the_same_activations_for_all_inputs() -> None:
+    """A network whose calls depend on the values of its inputs is an error with a hint."""
+
+    class Choosing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            output: Tensor = self.inner(x)
+            return output.relu().relu() if bool(x.min() >= 0) else output.relu()
+
+    with pytest.raises(UsageError, match="other activations"):
+        px(evidence_of(Choosing(), (3,)))
