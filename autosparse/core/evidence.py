@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import cycle
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from autosparse.core.inputs import Inputs, examples_in, map_tensors, tensors_in
-from autosparse.core.torch_compat.function_overrides import in_float64, proportional, twice_differentiable
+from autosparse.core.torch_compat.function_overrides import (
+    averaging,
+    in_float64,
+    proportional,
+    twice_differentiable,
+)
 from autosparse.core.torch_compat.functional_call import Call, with_state
 from autosparse.core.weights import Layer, Tensors, full_masks, prunable_weights
 from autosparse.errors import OwnCodeError, UsageError
@@ -23,6 +28,7 @@ Batch: TypeAlias = "tuple[Any, Any]"
 Mode: TypeAlias = Literal["training", "evaluation"]
 """The mode of a forward pass: BatchNorm on batch statistics with dropout active, or neither."""
 
+Result = TypeVar("Result")
 _DRAWN = 1024  # examples for training without a stream
 
 
@@ -204,6 +210,44 @@ class Evidence:
             state, training = {**self._rest(), **weights}, mode == "training"
             return with_state(self.model, state, run, training=training, recompute=not twice)
 
+    def outputs(self, weights: Tensors, inputs: Inputs, *, mode: Mode = "evaluation") -> Any:
+        """Return the outputs of the network, without gradients.
+
+        Args:
+            weights: Tensors that replace the parameters of these names.
+            inputs: Inputs of one batch.
+            mode: Mode of the forward pass, `training` or `evaluation`.
+
+        Returns:
+            The outputs as the network returns them.
+        """
+        with torch.no_grad():
+            return with_state(
+                self.model, {**self._rest(), **weights}, lambda call: call(inputs), training=mode == "training"
+            )
+
+    def with_statistics(self, batches: Iterable[Inputs]) -> Evidence:
+        """Return the network with running statistics of BatchNorm from some inputs, the mean over the batches.
+
+        Args:
+            batches: Inputs, batch by batch; each passes once through the network in training mode.
+
+        Returns:
+            Evidence whose `trained` tensors include the statistics; the same evidence without BatchNorm.
+        """
+        state = {**self._rest(), **self.weights}
+        names = [name for name in state if name.endswith(("running_mean", "running_var"))]
+        if not names:
+            return self
+        for number, inputs in enumerate(batches, start=1):
+
+            def run(call: Call, inputs: Inputs = inputs) -> Any:
+                return call(inputs)
+
+            with torch.no_grad(), averaging(number):
+                with_state(self.model, state, run, training=True)
+        return replace(self, trained={**self.trained, **{name: state[name] for name in names}})
+
     def differentiate(
         self, state: Tensors, batch: Batch, leaves: Sequence[torch.Tensor], forward: AbstractContextManager[object]
     ) -> None:
@@ -330,7 +374,9 @@ class Evidence:
                 total[name] += part
         return total
 
-    def flow_gradient(self, leaves: Tensors, *, paths_only: bool = False) -> tuple[torch.Tensor, Tensors]:
+    def flow_gradient(
+        self, leaves: Tensors, *, paths_only: bool = False, shares: Sequence[torch.Tensor] | None = None
+    ) -> tuple[torch.Tensor, Tensors]:
         """Return the flow of the linear positive network (SynFlow, eq. 2) and its gradient in `leaves`, in their dtype.
 
         The flow is the sum of the outputs on inputs of ones; integer inputs keep the first example's values. Tensors
@@ -341,6 +387,7 @@ class Evidence:
         Args:
             leaves: Absolute weights that require gradients, name -> tensor.
             paths_only: Count paths: only `leaves` scale the flow.
+            shares: Factors of the outputs in the sum, a tensor for each floating-point output; by default ones.
 
         Returns:
             The flow, a scalar, and name -> its gradient of the weight's shape.
@@ -348,40 +395,83 @@ class Evidence:
         Raises:
             UsageError: If the network returns no floating-point tensor.
         """
+
+        def gradient(outputs: list[torch.Tensor]) -> tuple[torch.Tensor, Tensors]:
+            if shares is not None:
+                outputs = [part * share.to(part.dtype) for part, share in zip(outputs, shares, strict=True)]
+            sums = [part.sum() for part in outputs]
+            value = sums[0] if len(sums) == 1 else torch.stack(sums).sum()
+            return value, gradient_of(value, leaves)
+
+        return self._flow(leaves, self.example(), torch.ones_like, gradient, paths_only)
+
+    def path_outputs(self, weights: Tensors, inputs: Inputs, signs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the flow of squared inputs through the paths that are active in the network, output by output.
+
+        The network is that of `flow_gradient` with `paths_only`, but activations pass where the network's own are
+        positive.
+
+        Args:
+            weights: Non-negative weights, name -> tensor, in the dtype of the flow.
+            inputs: Inputs of one batch; integers stay unchanged.
+            signs: Where the inputs of the network's activations are positive, call by call, from `recording`.
+
+        Returns:
+            The floating-point outputs.
+
+        Raises:
+            UsageError: If the network returns none, or calls other activations than for `signs`.
+        """
+        with torch.no_grad():
+            return self._flow(weights, inputs, torch.square, lambda outputs: outputs, True, signs)
+
+    def _flow(
+        self,
+        leaves: Tensors,
+        inputs: Inputs,
+        change: Callable[[torch.Tensor], torch.Tensor],
+        work: Callable[[list[torch.Tensor]], Result],
+        paths_only: bool,
+        signs: Sequence[torch.Tensor] | None = None,
+    ) -> Result:
+        # The result of `work` on the outputs of the linear positive network, in float32 if float64 fails.
         precision = next(iter(leaves.values())).dtype
+        given = (leaves, inputs, change, work, paths_only, signs)
         try:
-            return self._flow_in(precision, leaves, paths_only)
+            return self._flow_in(precision, *given)
         except OwnCodeError as error:
             if precision is not torch.float64:
                 raise
-            result = self._flow_in(torch.float32, leaves, paths_only)
+            result = self._flow_in(torch.float32, *given)
             self.note(f"the network does not run in float64, so its paths are followed in float32 ({error.message})")
             return result
 
-    def _flow_in(self, precision: torch.dtype, leaves: Tensors, paths_only: bool) -> tuple[torch.Tensor, Tensors]:
+    def _flow_in(
+        self,
+        precision: torch.dtype,
+        leaves: Tensors,
+        inputs: Inputs,
+        change: Callable[[torch.Tensor], torch.Tensor],
+        work: Callable[[list[torch.Tensor]], Result],
+        paths_only: bool,
+        signs: Sequence[torch.Tensor] | None,
+    ) -> Result:
         rest = {
             name: _positive(name, tensor, paths_only).to(precision) if tensor.is_floating_point() else tensor
             for name, tensor in self._rest().items()
         }
         state = {**rest, **{name: leaf.to(precision) for name, leaf in leaves.items()}}
-        ones = map_tensors(partial(_ones, precision=precision), self.example())
+        changed = map_tensors(partial(_changed, change=change, precision=precision), inputs)
 
-        def run(call: Call) -> tuple[torch.Tensor, Tensors]:
-            outputs = call(ones)
-            sums = [part.sum() for part in _outputs_of(outputs) if part.is_floating_point()]
-            if not sums:
-                raise UsageError(
-                    f"the network returns {type(outputs).__name__} without a tensor whose flow could be measured",
-                    "return a tensor, or tensors in a tuple, list or mapping",
-                )
-            value = sums[0] if len(sums) == 1 else torch.stack(sums).sum()
-            return value, gradient_of(value, leaves)
+        def run(call: Call) -> Result:
+            return work(floats_of(call(changed)))
 
         with ExitStack() as stack:
             if precision is torch.float64:
                 stack.enter_context(in_float64(self.model))
             if paths_only:
-                stack.enter_context(proportional(real=[state[name] for name in leaves]))
+                real = [state[name] for name in leaves]
+                stack.enter_context(proportional(real, None if signs is None else iter(signs)))
             # A recomputation in the backward pass would run without the substitutes.
             return with_state(self.model, state, run, training=False, recompute=False)
 
@@ -417,17 +507,35 @@ def gradient_of(value: torch.Tensor, leaves: Tensors, *, differentiable: bool = 
     return dict(zip(leaves, parts, strict=True))
 
 
-def _ones(tensor: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
+def floats_of(outputs: Any) -> list[torch.Tensor]:
+    """Return the floating-point tensors that a network returns, without a loss that it computes itself.
+
+    Args:
+        outputs: Outputs of the network.
+
+    Returns:
+        At least one tensor.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    named = isinstance(outputs, Mapping) and len(outputs) > 1
+    every = tensors_in({name: part for name, part in outputs.items() if name != "loss"} if named else outputs)
+    if floats := [part for part in every if part.is_floating_point()]:
+        return floats
+    raise UsageError(
+        f"the network returns {type(outputs).__name__} without a tensor whose flow could be measured",
+        "return a tensor, or tensors in a tuple, list or mapping",
+    )
+
+
+def _changed(
+    tensor: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor], precision: torch.dtype
+) -> torch.Tensor:
     if tensor.is_floating_point():
-        return torch.ones_like(tensor, dtype=precision, memory_format=torch.contiguous_format)
+        return change(tensor.to(precision, memory_format=torch.contiguous_format))
     # Bytes are pixels: zeros would carry no signal. Masks and other integers (tokens, lengths) are positions.
     return torch.ones_like(tensor) if tensor.dtype is torch.uint8 else tensor
-
-
-def _outputs_of(outputs: Any) -> list[torch.Tensor]:
-    # A loss computed by the network itself is not an output.
-    named = isinstance(outputs, Mapping) and len(outputs) > 1
-    return [*tensors_in({name: part for name, part in outputs.items() if name != "loss"} if named else outputs)]
 
 
 def _positive(name: str, tensor: torch.Tensor, paths_only: bool) -> torch.Tensor:

@@ -130,3 +130,12 @@ def in_parts(batches: Iterable[Any], parts: int) -> list[Any]:
         ends = [round(examples * part / number) for part in range(number + 1)]
         pieces += [cut(batch, *bounds) if number > 1 else batch for bounds in pairwise(ends)]
     return pieces
+
+
+def in_batches(batches: Iterable[Any], examples: int) -> list[Any]:
+    """Cut batches that can be cut into batches of at most `examples`."""
+    pieces: list[Any] = []
+    for batch in batches:
+        ends = range(0, examples_in(batch[0]), examples) if can_be_cut(batch) else ()
+        pieces += [cut(batch, begin, begin + examples) for begin in ends] or [batch]
+    return pieces

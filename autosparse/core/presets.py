@@ -53,6 +53,22 @@ PRESETS: dict[str, tuple[str, Method]] = {
         _method("synflow", "global", "top", {"name": "exponential", "rounds": 100}),
     ),
     "prospr": ("meta-gradients through the first steps (Alizadeh et al. 2022)", _method("prospr", "global", "top")),
+    "fisher": (
+        "second-order sensitivity by the empirical Fisher diagonal (Gollini Navarrete et al. 2025)",
+        _method("fisher", "global", "top"),
+    ),
+    "hutchinson": (
+        "second-order sensitivity by Hutchinson's estimate of the Hessian diagonal (Gollini Navarrete et al. 2025)",
+        _method("hutchinson", "global", "top"),
+    ),
+    "ntk_sap": (
+        "effect on the trace of the neural tangent kernel, data-free (Wang et al. 2023)",
+        _method("ntk_sap", "global", "top", {"name": "exponential", "rounds": 20}),
+    ),
+    "px": (
+        "paths active on training images, by a bound on the trace of the neural tangent kernel (Iurada et al. 2024)",
+        _method("px", "global", "top", {"name": "exponential", "rounds": 100}),
+    ),
     "mask_search": (
         "scores learned with the weights in 400 steps, Erdős-Rényi kernel quotas",
         _method("magnitude", "erk", "top", "search"),
@@ -74,6 +90,10 @@ PRESETS: dict[str, tuple[str, Method]] = {
     "npb": (
         "node-path balance: most channels, then paths, in Erdős-Rényi kernel quotas (Pham et al. 2023)",
         _method("random", "erk", "paths"),
+    ),
+    "phew": (
+        "weights on random walks biased by their magnitude, data-free (Patil & Dovrolis 2021)",
+        _method("magnitude", "global", "top", "walks"),
     ),
     "rigl": (
         "dynamic sparse training: drops the smallest weights, grows those of the largest gradients (Evci et al. 2020)",

@@ -25,7 +25,8 @@ PACKAGE = Path(autosparse.__file__).parent
 MODULES = (
     "api.batches", "api.checkpoint", "api.example", "api.export", "api.exported", "api.hold", "api.load", "api.masks",
     "api.prune", "api.runs.plan", "api.runs.records", "api.runs.report", "api.runs.run",
-    "api.selftest", "core.criteria", "core.evidence",
+    "api.selftest", "core.criteria.curvature", "core.criteria.data_free", "core.criteria.sensitivity",
+    "core.criteria.survival", "core.criteria.tangent_kernel", "core.evidence",
     "core.scorers._base", "core.scorers.perceptron", "core.scorers.quota", "datasets._base", "errors",
     "exporters._base", "models._base", "planning.compile", "planning.model", "registry", "store.artifact",
     "store.fingerprints", "store.local",

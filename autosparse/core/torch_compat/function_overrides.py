@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any
 
+from autosparse.errors import UsageError
 from autosparse.lazy_torch import torch
 
 
-def proportional(real: Sequence[torch.Tensor] = ()) -> AbstractContextManager[object]:
+def proportional(
+    real: Sequence[torch.Tensor] = (), signs: Iterator[torch.Tensor] | None = None
+) -> AbstractContextManager[object]:
     """Substitute functions that are proportional in positive inputs, as paths are.
 
     Pools average: the gradient of max pooling names one position, but any may be the highest. Normalization passes its
     input. Activations that saturate or bend become rectifiers; gates, whose output for zero input is not zero, stay
-    unchanged. Embeddings give ones, unless their weight is one of the `real` ones.
+    unchanged. Embeddings give ones, unless their weight is one of the `real` ones. With `signs` from `recording`, one
+    after another, activations pass their input where the recorded one was positive.
     """
     functional = torch.nn.functional
     options = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -52,6 +57,16 @@ def proportional(real: Sequence[torch.Tensor] = ()) -> AbstractContextManager[ob
 
         return ones
 
+    def passing(name: str, *args: Any, **kwargs: Any) -> Any:
+        input, sign = args[0] if args else kwargs["input"], next(signs or iter(()), None)
+        if sign is None or sign.shape != input.shape:
+            raise UsageError(
+                "the network calls other activations on other inputs of the same shape",
+                "choose a criterion that follows no activations, such as `synflow`",
+            )
+        in_place = name.endswith("_") or kwargs.get("inplace") or any(part is True for part in args[1:])
+        return input.mul_(sign) if in_place else input * sign
+
     names = [f"{kind}pool{n}d" for n in (1, 2, 3) for kind in ("max_", "adaptive_max_")]
     return _substituting(
         {name: average(name.replace("max", "avg")) for name in names}
@@ -59,11 +74,41 @@ def proportional(real: Sequence[torch.Tensor] = ()) -> AbstractContextManager[ob
         | dict.fromkeys(_ACTIVATIONS, rectified)
         | {"batch_norm": normalized}
         | {name: embedded(getattr(functional, name)) for name in ("embedding", "embedding_bag")}
+        | ({} if signs is None else {name: partial(passing, name) for name in _RECORDED})
     )
+
+
+def recording(signs: list[torch.Tensor]) -> AbstractContextManager[object]:
+    """Append to `signs`, for every call of an activation, where its input is positive: bool, of the input's shape."""
+
+    class Recording(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if getattr(function, "__name__", "") in _RECORDED:
+                signs.append((args[0] if args else kwargs["input"]).detach() > 0)
+            return function(*args, **kwargs)
+
+    return Recording()
 
 
 _NORMALIZATIONS = ("group_norm", "instance_norm", "layer_norm", "rms_norm")
 _ACTIVATIONS = ("celu", "elu", "gelu", "hardswish", "hardtanh", "mish", "relu6", "selu", "silu", "softplus", "tanh")
+_RECTIFIERS = ("relu", "leaky_relu", "prelu", "rrelu")
+_RECORDED = tuple(name + end for name in (*_RECTIFIERS, *_ACTIVATIONS) for end in ("", "_"))
+
+
+def averaging(number: int) -> AbstractContextManager[object]:
+    """Substitute a BatchNorm in training mode that averages its running statistics over batches, of equal weight.
+
+    `number` is that of the batch, from 1 on.
+    """
+    functional = torch.nn.functional
+    options = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+
+    def averaged(*args: Any, **kwargs: Any) -> Any:
+        return functional.batch_norm(**{**dict(zip(options, args, strict=False)), **kwargs, "momentum": 1 / number})
+
+    return _substituting({"batch_norm": averaged})
 
 
 @contextmanager

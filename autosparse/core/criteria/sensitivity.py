@@ -1,91 +1,15 @@
-"""Criteria: evidence about a network at initialization -> scores, name -> tensor; higher is kept.
-
-A criterion scores every weight once, pruned ones too: rounds and regrowth belong to the schedule. A registration states
-the cost, as numbers or functions of the options: gradients over its `images` (`gradients`), Hessian-vector products
-over them (`hessian_products`), SynFlow passes (`flows`), feature tables of every weight (`features`), copies of the
-parameters (`states`). `source` is the paper and equation.
-"""
+"""Sensitivity to a weight of the loss, of its gradient's norm, and of the loss after a few steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 from annotated_types import Ge, Gt
 
-from autosparse.core.evidence import Evidence, Mode
+from autosparse.core.criteria._base import Parts, ScoringMode, criteria
+from autosparse.core.evidence import Evidence
 from autosparse.core.inputs import in_parts
 from autosparse.core.weights import Tensors
-from autosparse.lazy_torch import torch
-from autosparse.registry import Registry
-
-criteria: Registry[Callable[..., Tensors]] = Registry("criterion", "criteria")
-
-
-Parts: TypeAlias = Annotated[
-    int,
-    Ge(1),
-    "number of microbatches, each with its own BatchNorm statistics: the gradient is their mean, the peak memory that "
-    "of one",
-]
-
-ScoringMode: TypeAlias = Annotated[
-    Mode,
-    "mode of the forward pass: training (as in the papers: BatchNorm on batch statistics, dropout on) or evaluation "
-    "(running statistics, 0 and 1 at initialization)",
-]
-
-
-@criteria.register(needs_scorer=True, gradients=1, features=1, source="AutoSparse, arXiv 2408.14757")
-def learned(
-    evidence: Evidence, *, images: Annotated[int, Ge(1), "number of training images for the gradient"] = 512
-) -> Tensors:
-    """Predict survival with a trained scorer, from the network in the state that the scorer expects.
-
-    Args:
-        evidence: Network under its present masks, with the batches that `images` draws from.
-        images: Number of training images that the gradient among the features is averaged over.
-
-    Returns:
-        Scores, name -> float tensor of the weight's shape and device; higher is kept.
-
-    Examples:
-        >>> from autosparse import score
-        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
-        >>> scores = score(model, [(torch.rand(8, 4), torch.arange(8) % 2)], criterion="learned")
-        >>> {name: tuple(values.shape) for name, values in scores.items()}
-        {'0.weight': (8, 4), '2.weight': (2, 8)}
-
-    References:
-        AutoSparse, arXiv 2408.14757, section 3.
-    """
-    scorer = evidence.scorer
-    assert scorer is not None, "the plan gives a method that needs a scorer its scorer"
-    return scorer.predict(evidence, images)
-
-
-@criteria.register(needs_rounds=True, source="AutoSparse, arXiv 2408.14757; Frankle & Carbin 2019")
-def irp(evidence: Evidence) -> Tensors:
-    """Score a weight by the IRP rounds that it survives on this network, and by its rank in the last one.
-
-    Args:
-        evidence: Network under its present masks; its `survival` holds the order of the weights that the rounds left.
-
-    Returns:
-        Scores, name -> float64 tensor of the weight's shape and device; higher is kept.
-
-    Examples:
-        Its rounds are whole trainings, which only the run of a spec makes; `autosparse.score` refuses it.
-
-        >>> criteria["irp"].facts["needs_rounds"]
-        True
-
-    References:
-        Iterative rewind pruning: AutoSparse, arXiv 2408.14757, section 3.
-        Lottery tickets: Frankle & Carbin 2019, arXiv 1803.03635.
-    """
-    assert evidence.survival is not None, "the plan gives a method that needs rounds its rounds"
-    return {name: order.to(evidence.weights[name].device) for name, order in evidence.survival.items()}
 
 
 @criteria.register(gradients=1, source="Lee, Ajanthan & Torr 2019, eq. 5")
@@ -106,6 +30,7 @@ def snip(
         Scores, name -> tensor of the weight's shape, dtype and device; higher is kept.
 
     Examples:
+        >>> import torch
         >>> from autosparse import score
         >>> model = torch.nn.Linear(2, 1, bias=False)
         >>> _ = model.load_state_dict({"weight": torch.tensor([[1.0, -2.0]])})
@@ -142,6 +67,7 @@ def grasp(
         Scores, name -> tensor of the weight's shape, dtype and device; higher is kept.
 
     Examples:
+        >>> import torch
         >>> from autosparse import score
         >>> model = torch.nn.Linear(2, 1, bias=False)
         >>> _ = model.load_state_dict({"weight": torch.tensor([[1.0, -2.0]])})
@@ -158,32 +84,6 @@ def grasp(
     gradient = evidence.gradient(evidence.weights, batches, temperature, mode=mode)
     product = evidence.hessian_times(gradient, evidence.weights, batches, temperature, mode=mode)
     return {name: weight * product[name] for name, weight in evidence.initial.items()}
-
-
-@criteria.register(flows=1, source="Tanaka et al. 2020, eq. 2")
-def synflow(evidence: Evidence) -> Tensors:
-    """Score by |w| dR/d|w| of the linear positive network, in float64.
-
-    Args:
-        evidence: Network under its present masks.
-
-    Returns:
-        Scores, name -> float64 tensor of the weight's shape and device; higher is kept.
-
-    Examples:
-        >>> from autosparse import score
-        >>> model = torch.nn.Linear(2, 1, bias=False)
-        >>> _ = model.load_state_dict({"weight": torch.tensor([[1.0, -2.0]])})
-        >>> score(model, [(torch.zeros(1, 2), torch.zeros(1))], criterion="synflow")
-        {'weight': tensor([[1., 2.]], dtype=torch.float64)}
-
-    References:
-        Tanaka et al. 2020, arXiv 2006.05467, eq. 2: R is the sum of the outputs for inputs of ones, with absolute
-        weights and without nonlinearities. The preset `synflow` repeats it in 100 rounds, as in the paper.
-    """
-    leaves = {name: weight.detach().abs().double().requires_grad_() for name, weight in evidence.weights.items()}
-    _, gradient = evidence.flow_gradient(leaves)
-    return {name: weight.abs().double() * gradient[name] for name, weight in evidence.initial.items()}
 
 
 # Each step: a gradient forward, a Hessian-vector product backward.
@@ -221,6 +121,7 @@ def prospr(
     Examples:
         One step from w = 1 on the loss w² leads to 0.8 w, whose loss 0.64 w² has the derivative 1.28.
 
+        >>> import torch
         >>> from autosparse import score
         >>> model = torch.nn.Linear(1, 1, bias=False)
         >>> _ = model.load_state_dict({"weight": torch.tensor([[1.0]])})
@@ -252,54 +153,3 @@ def _present(evidence: Evidence, tensors: Tensors) -> Tensors:
     # Training under masks leaves pruned weights at zero. Full masks need no copy.
     pruned = {name: mask for name, mask in evidence.masks.items() if not bool(mask.all())}
     return {name: tensor * pruned[name] if name in pruned else tensor for name, tensor in tensors.items()}
-
-
-@criteria.register(source="Han et al. 2015, applied before training")
-def magnitude(evidence: Evidence) -> Tensors:
-    """Score by |w| at initialization.
-
-    Args:
-        evidence: Network under its present masks.
-
-    Returns:
-        Scores, name -> tensor of the weight's shape, dtype and device; higher is kept.
-
-    Examples:
-        >>> from autosparse import score
-        >>> model = torch.nn.Linear(2, 1, bias=False)
-        >>> _ = model.load_state_dict({"weight": torch.tensor([[1.0, -2.0]])})
-        >>> score(model, criterion="magnitude")
-        {'weight': tensor([[1., 2.]])}
-
-    References:
-        Han et al. 2015, arXiv 1506.02626, who prune trained networks by it; before training: Frankle et al. 2021,
-        arXiv 2009.08576.
-    """
-    return {name: weight.abs() for name, weight in evidence.initial.items()}
-
-
-@criteria.register(shuffled=True, source="the baseline of Su et al. 2020 and Liu et al. 2022")
-def random(evidence: Evidence) -> Tensors:
-    """Draw uniform random scores.
-
-    Args:
-        evidence: Network under its present masks; its generator draws the scores.
-
-    Returns:
-        Scores in [0, 1), name -> float32 tensor of the weight's shape and device; higher is kept.
-
-    Examples:
-        >>> from autosparse import score
-        >>> model = torch.nn.Linear(2, 1)
-        >>> first, second = (score(model, criterion="random", seed=7)["weight"] for _ in range(2))
-        >>> bool(torch.equal(first, second))
-        True
-
-    References:
-        Su et al. 2020, arXiv 2009.11094; Liu et al. 2022, arXiv 2202.02643.
-    """
-    # Drawn on the CPU, so that a seed means the same masks on every device.
-    return {
-        name: torch.rand(weight.shape, generator=evidence.generator, device="cpu").to(weight.device)
-        for name, weight in evidence.weights.items()
-    }

@@ -1,0 +1,64 @@
+"""Survival in iterative rewind pruning: predicted by a scorer, or the order that the rounds left."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge
+
+from autosparse.core.criteria._base import criteria
+from autosparse.core.evidence import Evidence
+from autosparse.core.weights import Tensors
+
+
+@criteria.register(needs_scorer=True, gradients=1, features=1, source="AutoSparse, arXiv 2408.14757")
+def learned(
+    evidence: Evidence, *, images: Annotated[int, Ge(1), "number of training images for the gradient"] = 512
+) -> Tensors:
+    """Predict survival with a trained scorer, from the network in the state that the scorer expects.
+
+    Args:
+        evidence: Network under its present masks, with the batches that `images` draws from.
+        images: Number of training images that the gradient among the features is averaged over.
+
+    Returns:
+        Scores, name -> float tensor of the weight's shape and device; higher is kept.
+
+    Examples:
+        >>> import torch
+        >>> from autosparse import score
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> scores = score(model, [(torch.rand(8, 4), torch.arange(8) % 2)], criterion="learned")
+        >>> {name: tuple(values.shape) for name, values in scores.items()}
+        {'0.weight': (8, 4), '2.weight': (2, 8)}
+
+    References:
+        AutoSparse, arXiv 2408.14757, section 3.
+    """
+    scorer = evidence.scorer
+    assert scorer is not None, "the plan gives a method that needs a scorer its scorer"
+    return scorer.predict(evidence, images)
+
+
+@criteria.register(needs_rounds=True, source="AutoSparse, arXiv 2408.14757; Frankle & Carbin 2019")
+def irp(evidence: Evidence) -> Tensors:
+    """Score a weight by the IRP rounds that it survives on this network, and by its rank in the last one.
+
+    Args:
+        evidence: Network under its present masks; its `survival` holds the order of the weights that the rounds left.
+
+    Returns:
+        Scores, name -> float64 tensor of the weight's shape and device; higher is kept.
+
+    Examples:
+        Its rounds are whole trainings, which only the run of a spec makes; `autosparse.score` refuses it.
+
+        >>> criteria["irp"].facts["needs_rounds"]
+        True
+
+    References:
+        Iterative rewind pruning: AutoSparse, arXiv 2408.14757, section 3.
+        Lottery tickets: Frankle & Carbin 2019, arXiv 1803.03635.
+    """
+    assert evidence.survival is not None, "the plan gives a method that needs rounds its rounds"
+    return {name: order.to(evidence.weights[name].device) for name, order in evidence.survival.items()}
