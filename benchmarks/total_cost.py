@@ -5,7 +5,8 @@ CIFAR-10 in Parquet files. A cell is one entry, a method with the length of its 
 and seed. Cost is counted in dense trainings of five epochs, for masks and training together.
 
 Every method has its own learning rate: the best of `RATES` on validation images at the first seed, at every sparsity.
-An entry whose training is only longer takes the rate of the shorter one. Every finished cell is a row of
+An entry whose training is only longer takes the rate of the shorter one. Other criteria run at the common rate and the
+first seed alone: the best three by validation accuracy have a rate of their own. Every finished cell is a row of
 `results/total_cost.jsonl`; the command skips cells that have a row. `run NETWORK DATA [SPARSITY]... --share 1/2` takes
 every second cell, for two processes that share the file.
 
@@ -30,6 +31,7 @@ from runs import SPECS, THREADS, dataset, run
 SPEC, FILE = SPECS / "vgg_cifar_parquet.yaml", "total_cost"
 RATES, COMMON, SEEDS = (0.05, 0.1, 0.2, 0.4), 0.1, (0, 1, 2)
 EPOCHS = 5.0
+CRITERIA = ("ER", "ERK", "SNIP", "GraSP", "FORCE", "ProsPr", "NPB", "PHEW", "NTK-SAP", "PX", "Fisher", "Hutchinson")
 _SEARCH = {"criterion": "magnitude", "allocation": "igq", "selection": "top"}
 
 
@@ -43,6 +45,8 @@ class Entry:
     epochs: float = EPOCHS
     rate_of: str = ""
     """entry whose learning rate it takes; empty for its own"""
+    brief: bool = False
+    """True for a criterion that is tried at the common rate and the first seed alone"""
 
     @property
     def label(self) -> str:
@@ -67,6 +71,7 @@ ENTRIES = [
     *_longer("IGQ", "igq", 1.5, 2.5, 6),
     *_longer("iterative SNIP", "iterative_snip"),
     *_longer("SynFlow", "synflow"),
+    *(Entry(name, 1.0, name.lower().replace("-", "_"), brief=True) for name in CRITERIA),
     *_longer("SET", "set"),
     *_longer("RigL", "rigl", 1.5, 2.5, 6),
     *_longer("GMP", "gmp", 1.5, 2.5, 6),
@@ -93,12 +98,12 @@ def run_cells(network: str, data: str, *words: str) -> None:
 
 def _missing(network: str, sparsity: float) -> Iterator[tuple[Entry, float, int]]:
     # The cells that can run now: all rates at the first seed, then the best one at the other seeds.
-    cheap = sorted(ENTRIES, key=lambda entry: (entry.cost > 1.5, bool(entry.rate_of), entry.cost))
+    cheap = sorted(ENTRIES, key=lambda entry: (entry.cost > 1.5, entry.brief, bool(entry.rate_of), entry.cost))
     for seed in SEEDS:
         for entry in cheap:
             own = not entry.rate_of and seed == SEEDS[0]
             rate = None if own else best_rate(network, entry.rate_of or entry.label, sparsity)
-            for one in RATES if own else [rate] if rate else []:
+            for one in ((COMMON,) if entry.brief else RATES) if own else [rate] if rate else []:
                 if not _has(network, entry, sparsity, one, seed):
                     yield entry, one, seed
 
