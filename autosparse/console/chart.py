@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from autosparse.console.format import FIXED, bar, plain, show_table
-from autosparse.report.cells import columns_of, frontier, is_accuracy, ranked, rows_of, untrained
+from autosparse.report.cells import columns_of, frontier, is_accuracy, ranked, reference_points, rows_of, untrained
 from autosparse.report.finished import LEAST
 from autosparse.report.schema import LayerShare, Profile, Report
 from autosparse.report.significance import counting_noise
@@ -104,8 +104,8 @@ def show_frontier(console: Console, report: Report, budget: str, title: str, met
         plain(f"accuracy against the cost of mask and training at {title}; * no cheaper method is as accurate")
     )
     rows = []
-    for point in points:
-        if point.method in methods:
+    for point in sorted([*points, *reference_points(report)], key=lambda point: point.trainings):
+        if point.method in methods or point.is_reference:
             name = plain(point.method, "bold" if point.best else "")
             accuracy = f"{point.accuracy:.2f}{'*' if point.best else ' '}"
             drawn = plain(_bar(point.accuracy / 100), "" if point.best else "dim")

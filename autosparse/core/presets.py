@@ -37,6 +37,10 @@ PRESETS: dict[str, tuple[str, Method]] = {
     "er": ("random weights, Erdős-Rényi quotas (Mocanu et al. 2018)", _method("random", "er", "top")),
     "erk": ("random weights, Erdős-Rényi kernel quotas (Evci et al. 2020)", _method("random", "erk", "top")),
     "igq": ("random weights, ideal gas quotas (Vysogorets & Kempe 2023)", _method("random", "igq", "top")),
+    "width": (
+        "the dense network at a smaller width, with as many weights",
+        {**_method("random", "uniform", "top"), "unit": {"name": "channel", "rescale": True}},
+    ),
     "magnitude": ("largest initial weights (Frankle et al. 2021)", _method("magnitude", "global", "top")),
     "snip": ("connection sensitivity (Lee et al. 2019)", _method("snip", "global", "top")),
     "iterative_snip": (

@@ -104,11 +104,13 @@ def _plot(
     }
     trained = [one for one in report.results if one.method == "dense" and one.status == cells.TRAINED]
     dense = [one.test_accuracy for one in trained]
-    reach = [*(point.accuracy for point in points), *([fmean(dense)] if dense else [])]
+    lengths = [point.accuracy for point in cells.reference_points(report)]
+    reach = [*(point.accuracy for point in points), *([fmean(dense)] if dense else []), *lengths]
     low = low_end(reach, report)
     top = max(*reach, *(span.high for span in spans.values()))
     high = top + max(0.08 * (top - low), 0.5)
-    across = CostAxis.of([cost(point) for point in points])
+    curve = cells.reference_points(report)
+    across = CostAxis.of([cost(point) for point in (*points, *curve)])
     values: list[dict[str, Any]] = [
         {
             "name": point.method, "cost": across.shown(cost(point)), "trainings": point.trainings, "mask": point.mask,
@@ -124,10 +126,26 @@ def _plot(
     labels = alt.Axis(labelExpr="format(datum.value, '~g')", values=across.ticks, grid=False)
     x = alt.X("cost:Q", scale=across.scale, axis=labels, title=axis)
     chart = _layers(values, x, y, fmean(dense) if dense else None, joined=joined)
+    if curve:
+        chart = alt.layer(_reference_curve(curve, cost, across, low, x, y), chart)
     rule = f" The dashed rule is the dense network ({fmean(dense):.1f} %)." if dense else ""
+    rule += " The dotted line joins dense networks, trained for several lengths." if curve else ""
     lost = cells.untrained(report, columns[-1][0])
     left_out = f" Left out, not above chance: {', '.join(lost)}." if lost else ""
     return plot_of(title, f"At {columns[-1][1]}. {note}{rule} Bars are 95 % intervals.{left_out}", chart, _HEIGHT)
+
+
+def _reference_curve(
+    points: Sequence[Point], cost: Callable[[Point], float], axis: CostAxis, low: float, x: alt.X, y: alt.Scale
+) -> Drawing:
+    values = [
+        {"name": point.method, "cost": axis.shown(cost(point)), "at": max(low, point.accuracy), "exact": point.accuracy}
+        for point in points
+    ]
+    tooltip = [alt.Tooltip("name:N", title="network"), alt.Tooltip("exact:Q", title="accuracy in %", format=".2f")]
+    base = alt.Chart(data_of(values)).encode(x=x, y=alt.Y("at:Q", scale=y), tooltip=tooltip)
+    line = base.mark_line(color=SOFT, strokeWidth=1.5, strokeDash=[2, 3])
+    return alt.layer(line, base.mark_point(color=SOFT, size=50, shape="diamond", filled=True, opacity=1))
 
 
 def _set_labels(values: Sequence[dict[str, Any]], low: float, high: float, axis: CostAxis) -> None:

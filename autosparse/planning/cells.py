@@ -14,6 +14,11 @@ from autosparse.planning.builder import (
 from autosparse.planning.model import Candidate, Cell, PlannedBudget
 from autosparse.spec import DENSE, Method, Spec
 
+REFERENCE = "reference"
+"""The role of a dense network that is trained for another length."""
+
+_WHOLE = (DENSE, REFERENCE)
+
 
 class Named(NamedTuple):
     """A method of the comparison; None for a control that permutes masks, and for the dense network."""
@@ -39,7 +44,7 @@ def add_cell(
     Where methods choose their recipe, the first seed also adds the trainings that they choose from. `recipe` collects
     the choices.
     """
-    path = one.name if one.role == DENSE else f"{one.name}/{budget.name}"
+    path = one.name if one.role in _WHOLE else f"{one.name}/{budget.name}"
     training, given = _recipe(spec.training, one), dict(inputs)
     if spec.recipes and path not in recipe:
         recipe[path] = _candidates(build, spec, inputs, one, budget, path, seed)
@@ -62,8 +67,20 @@ def add_cell(
     return Cell(one.name, *budget_of, seed, one.role, trained, evaluate, mask, step, candidates)
 
 
+def add_dense(
+    build: Builder, spec: Spec, inputs: Mapping[str, str], seed: int, recipe: Recipes, length: float | None = None
+) -> Cell:
+    """Add the dense network of the comparison; with a `length`, one that is trained that many times as long."""
+    one, training = Named(DENSE, None, DENSE), spec.training
+    if length is not None:
+        longer: Any = training
+        spec = spec.model_copy(update={"training": longer.model_copy(update={"epochs": length * training.epochs})})
+        one = Named(f"{DENSE}-{length:g}x", None, REFERENCE)
+    return add_cell(build, spec, inputs, one, PlannedBudget("0.0", 0.0), seed, recipe)
+
+
 def _recipe(training: Any, one: Named) -> dict[str, Any]:
-    return without_masks(keyed_recipe(training)) if one.role == DENSE else keyed_recipe(training)
+    return without_masks(keyed_recipe(training)) if one.role in _WHOLE else keyed_recipe(training)
 
 
 Recipes: TypeAlias = "dict[str, tuple[str, tuple[Candidate, ...]]]"

@@ -23,7 +23,7 @@ from autosparse.planning.builder import (
     scorer_of,
     tunable_limits,
 )
-from autosparse.planning.cells import Named, Recipes, add_cell, emit_cell
+from autosparse.planning.cells import Named, Recipes, add_cell, add_dense, emit_cell
 from autosparse.planning.checks import controls_of, plan_checks
 from autosparse.planning.latency import add_tables
 from autosparse.planning.model import Cell, Plan, PlannedBudget
@@ -86,6 +86,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     check_recipe(build, spec, networks.values())
     budgets = _budgets(build, spec, networks[spec.seeds[0]])
     cells: list[Cell] = []
+    references: list[Cell] = []
     recipes: Recipes = {}
     tables = add_tables(build, spec, networks[spec.seeds[0]], budgets)
     for seed in spec.seeds:
@@ -110,14 +111,15 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                 cells.append(add_cell(build, spec, given, one, budget, seed, recipes))
                 method_mask = method_mask or cells[-1].mask or ""  # the method precedes its controls
         if DENSE in spec.compare:
-            dense = Named(DENSE, None, DENSE)
-            cells.append(add_cell(build, spec, base, dense, PlannedBudget("0.0", 0.0), seed, recipes))
+            cells.append(add_dense(build, spec, base, seed, recipes))
+        references += [add_dense(build, spec, base, seed, recipes, length) for length in spec.dense_lengths]
     first = [cell for cell in cells if cell.role == "method" and cell.seed == spec.seeds[0]]
     for cell, budget in zip(first, budgets, strict=True):
         emit_cell(build, spec, cell, budget, cells)
     checks = tuple(plan_checks(build, spec, cells, budgets))
     remarks = (*describe_starts(build, spec), *describe_patterns(spec))
-    return Plan(name, spec, build.steps, build.sources, tuple(cells), checks, horizons, build.starts, remarks)
+    networks_of = (tuple(cells), tuple(references))
+    return Plan(name, spec, build.steps, build.sources, *networks_of, checks, horizons, build.starts, remarks)
 
 
 def named_user_code(spec: Spec) -> tuple[str, ...]:

@@ -184,7 +184,7 @@ class Cell:
     """None before masks exist, for a budget in multiply-adds"""
     seed: int
     role: str
-    """`method`, `control`, `compared` or `dense`"""
+    """`method`, `control`, `compared`, `dense`, or `reference` for a dense network trained for another length"""
     train: str
     evaluate: str
     mask: str | None
@@ -204,6 +204,7 @@ class Plan:
         steps: Step name -> step.
         sources: Step name -> data source of the step.
         cells: Networks of the comparison.
+        references: Dense networks of other lengths, which are no part of the comparison.
         checks: Sanity checks.
         horizons: Names of the methods whose mask-training steps come from a horizon.
         starts: Name of an `init` step -> trained weights of its network, if any.
@@ -215,6 +216,7 @@ class Plan:
     steps: Mapping[str, Step]
     sources: Mapping[str, Source] = field(repr=False)
     cells: tuple[Cell, ...] = ()
+    references: tuple[Cell, ...] = ()
     checks: tuple[Check, ...] = ()
     horizons: frozenset[str] = frozenset()
     starts: Mapping[str, PlannedStart] = field(default_factory=dict, repr=False)

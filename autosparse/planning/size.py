@@ -51,7 +51,7 @@ def _parts(spec: Spec) -> Iterator[_Part]:
     controls = [*controls_of(spec)]
     methods = [spec.method, *(method for _, method in controls if method), *spec.compared]
     masks = 1 + len(controls) + len(spec.compared)
-    networks = budgets * masks + (DENSE in spec.compare)
+    networks = budgets * masks + (DENSE in spec.compare) + len(spec.dense_lengths)
     cells = (seeds + len(spec.recipes)) * networks
     numbers = f"{seeds:,} `seeds` x {budgets:,} budgets x {masks:,} methods and controls"
     yield _Part(seeds + 3 * cells, 11 * cells, numbers, "seeds" if seeds >= budgets else "budget")

@@ -19,10 +19,10 @@ from autosparse.report.finished import (
     find_missing,
 )
 from autosparse.report.folder import write_folder
-from autosparse.report.mask_cost import describe_mask_costs
+from autosparse.report.mask_cost import describe_mask_costs, describe_references
 from autosparse.report.provenance import describe_provenance, describe_recipes
 from autosparse.report.sanity import describe_sanity
-from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, Report, Result, Start, Verdict
+from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, MaskCost, Report, Result, Start, Verdict
 from autosparse.report.scorer import copy_scorer, describe_scorer
 from autosparse.report.significance import accuracy_interval, is_chance
 from autosparse.report.speeds import check_latencies
@@ -47,7 +47,7 @@ def build_report(finished: Finished, outcome: Outcome, folder: Path | None = Non
     failures = [Failure(**failure) for failure in outcome.failures()]
     results = [_result(finished, cell) for cell in finished.cells if cell.role != "control"]
     controls = [_result(finished, cell) for cell in finished.cells if cell.role == "control"]
-    missing = find_missing(finished, failures)
+    missing, costs = find_missing(finished, failures), describe_mask_costs(finished)
     return Report(
         schema_version=SCHEMA_VERSION,
         run=str(folder or ""),
@@ -66,10 +66,10 @@ def build_report(finished: Finished, outcome: Outcome, folder: Path | None = Non
         cost=_cost(finished),
         warnings=describe_warnings(finished, failures, missing, [*results, *controls]),
         unprunable=_unprunable(finished),
-        mask_costs=describe_mask_costs(finished),
+        mask_costs=costs,
         oracles=[method.name for method in plan.spec.methods if method.needs_rounds],
         sanity=describe_sanity(finished, results),
-        verdicts=_verdicts(finished, results, controls),
+        verdicts=_verdicts(finished, results, controls, costs),
         profiles=describe_profiles(finished),
         timeline=describe_timeline(finished),
         failures=failures,
@@ -81,6 +81,7 @@ def build_report(finished: Finished, outcome: Outcome, folder: Path | None = Non
         limits=limits(plan),
         latencies=[*check_latencies(finished)],
         recipes=[*describe_recipes(finished)],
+        references=describe_references(finished),
     )
 
 
@@ -210,7 +211,9 @@ def _cost(finished: Finished) -> dict[str, float]:
     return cost
 
 
-def _verdicts(finished: Finished, results: Sequence[Result], controls: Sequence[Result]) -> list[Verdict]:
+def _verdicts(
+    finished: Finished, results: Sequence[Result], controls: Sequence[Result], costs: Sequence[MaskCost]
+) -> list[Verdict]:
     spec = finished.plan.spec
     if not results:  # the images and classes of the dataset may be unknown too
         return []
@@ -223,4 +226,5 @@ def _verdicts(finished: Finished, results: Sequence[Result], controls: Sequence[
         images=finished.test.images,
         chance=finished.test.chance,
         seeds=len(spec.seeds),
+        costs={(one.method, one.budget): one.trainings + one.training for one in costs if one.trainings is not None},
     )

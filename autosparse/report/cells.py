@@ -240,6 +240,8 @@ class Point:
     accuracy: float
     best: bool
     mask: float = 0.0
+    is_reference: bool = False
+    """True for the dense network, trained for some length"""
 
 
 def frontier(report: Report, budget: str) -> list[Point]:
@@ -265,6 +267,15 @@ def frontier(report: Report, budget: str) -> list[Point]:
         total, seconds, mask = costs[method]
         points.append(Point(method, total, seconds, means[method], best, mask))
     return points
+
+
+def reference_points(report: Report) -> list[Point]:
+    """Return the dense network at each length of training with a known cost, cheapest first; `best` is false."""
+    return [
+        Point(f"dense, {one.length:g}x", one.trainings, one.seconds, one.test_accuracy, False, is_reference=True)
+        for one in report.references
+        if one.trainings is not None and is_accuracy(one.test_accuracy)
+    ]
 
 
 def untrained(report: Report, budget: str) -> list[str]:

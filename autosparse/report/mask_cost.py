@@ -8,9 +8,12 @@ from statistics import fmean
 from autosparse.cost.work import count_dense_training, count_work
 from autosparse.planning.model import Cell
 from autosparse.report.finished import Finished
+from autosparse.report.recipes import Reference
 from autosparse.report.schema import MaskCost
+from autosparse.spec import DENSE
 from autosparse.steps.context import ChosenRecipe
-from autosparse.steps.workload import sum_counted
+from autosparse.steps.train import EvaluateResult
+from autosparse.steps.workload import longest_recipe, sum_counted
 
 
 def describe_mask_costs(finished: Finished) -> list[MaskCost]:
@@ -37,6 +40,28 @@ def describe_mask_costs(finished: Finished) -> list[MaskCost]:
         trainings, whole = (float(f"{part.macs / len(seeds) / dense.macs:.6g}") for part in (counted, trained))
         costs.append(MaskCost(method, budget, seconds, trainings, **mean, training=whole, training_seconds=training))
     return costs
+
+
+def describe_references(finished: Finished) -> list[Reference]:
+    """Return the dense networks of a plan by length, shortest first; none for a plan of one length."""
+    plan, epochs = finished.plan, float(finished.plan.spec.training.epochs)
+    dense = [cell for cell in plan.cells if cell.role == DENSE]
+    lengths: dict[float, list[Cell]] = {}
+    for cell in (*dense, *plan.references) if plan.references else ():
+        if finished.has(cell.evaluate):
+            recipe = longest_recipe(plan.steps[_training(finished, cell)].options)
+            lengths.setdefault(recipe["epochs"] / epochs, []).append(cell)
+    works, whole = count_work(plan), count_dense_training(plan)
+    references = []
+    for length, cells in sorted(lengths.items()):
+        results = [EvaluateResult.read(finished.open(cell.evaluate)) for cell in cells]
+        names = [_training(finished, cell) for cell in cells]
+        counted = sum_counted(works[name].load.counted for name in names if name in works)
+        trainings = float(f"{counted.macs / len(cells) / whole.macs:.6g}") if whole and counted.macs else None
+        seconds = round(fmean(map(finished.seconds, names)), 3)
+        tests, others = ([getattr(one, f"{split}_accuracy") for one in results] for split in ("test", "validation"))
+        references.append(Reference(length, trainings, seconds, len(cells), fmean(tests), fmean(others)))
+    return references
 
 
 def _training(finished: Finished, cell: Cell) -> str:

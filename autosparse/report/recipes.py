@@ -1,4 +1,4 @@
-"""Recipes that methods choose for themselves, as a part of a report."""
+"""Recipes that methods choose for themselves, and dense networks of several lengths, as parts of a report."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from annotated_types import Ge, Gt, Le
 from pydantic import AfterValidator
 
-from autosparse.steps._base import Count, Percent, numbers_in
+from autosparse.steps._base import Count, Percent, Positive, numbers_in
 
 
 def check_numbers(value: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -40,3 +41,18 @@ class MethodRecipe:
     candidates: Sequence[Tried]
     chosen: Count
     """number of the chosen candidate, from 0"""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Dense network trained for a length in multiples of the recipe's epochs; accuracies are means over seeds.
+
+    `trainings` is its counted work in dense trainings by the recipe; None where the data are unknown.
+    """
+
+    length: Annotated[float, Gt(0), Le(1e6)]
+    trainings: Annotated[float, Ge(0), Le(1e100)] | None
+    seconds: Annotated[float, Ge(0), Le(1e100)]
+    seeds: Positive
+    test_accuracy: Percent
+    validation_accuracy: Percent

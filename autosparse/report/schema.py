@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, ConfigDict, TypeAdapter
 
 from autosparse.exporters import Speed
-from autosparse.report.recipes import MethodRecipe, check_numbers
+from autosparse.report.recipes import MethodRecipe, Reference, check_numbers
 from autosparse.report.significance import Difference
 from autosparse.steps._base import Count, Percent, Positive, Real, Share
 from autosparse.steps.latency import LatencyCheck
@@ -381,9 +381,11 @@ class Report:
     """predictions of latency budgets and their measurements; left out without any"""
     recipes: Sequence[MethodRecipe] = ()
     """recipes of methods that chose their own; left out without any"""
+    references: Sequence[Reference] = ()
+    """dense networks of several lengths; left out without any"""
 
     def json(self) -> dict[str, Any]:
-        optional = ("start", "limits", "latencies", "recipes")
+        optional = ("start", "limits", "latencies", "recipes", "references")
         return {name: value for name, value in asdict(self).items() if name not in optional or value}
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,12 +59,14 @@ def judge_method(
     images: int,
     chance: float,
     seeds: int = 0,
+    costlier: Sequence[str] = (),
 ) -> Verdict:
     """Judge a method within one budget; the oracle is the first one that is trained.
 
     Differences are paired by seed and have intervals (`report.significance`). Networks that collapsed or are at chance
     are left out, and counted; a method without any other gets no verdict, and a reference without any other is none.
-    The words give the number of networks where it is below `seeds`.
+    The words give the number of networks where it is below `seeds`, and name the `costlier` methods, which are no
+    baselines.
     """
     remarks = _remarks(method, seeds)
     if not method.trained:
@@ -79,6 +82,8 @@ def judge_method(
     elif lost := {name: one for name, one in baselines.items() if one.fault}:
         faults = ", ".join(f"{name} ({one.mean:.1f}, {one.fault})" for name, one in lost.items())
         words.append(f"no baseline to compare with: {faults}")
+    if costlier:
+        words.append(f"no baselines, at a higher cost: {', '.join(costlier)}")
     gain = difference(reached, shuffled.trained, images) if shuffled else None
     if gain and shuffled:
         words.append(_compared(gain, f"its own layer quotas, shuffled ({_shown(shuffled, seeds)})", method))
@@ -146,6 +151,9 @@ def _bracketed(remarks: Sequence[str]) -> str:
     return f" ({'; '.join(remarks)})" if remarks else ""
 
 
+_NOTICEABLE = 1.05  # ratio of costs below which two methods cost as much
+
+
 def judge_results(
     method: str,
     results: Sequence[Any],
@@ -156,13 +164,16 @@ def judge_results(
     images: int,
     chance: float,
     seeds: int = 0,
+    costs: Mapping[tuple[str, str], float] | None = None,
 ) -> list[Verdict]:
     """Return a verdict for every budget with results of a method; `results` and `controls` are those of a report.
 
     Baselines are all other methods except `oracles`, which trained the very network before, and `learned` ones; of
     whole channels also the controls of a smaller network. Methods and controls without a result at a seed of the method
-    are skipped. `seeds` is the number of seeds in the spec.
+    are skipped. `seeds` is the number of seeds in the spec. With `costs` of masks and training, by method and budget,
+    a method that costs more is no baseline.
     """
+    known = costs or {}
     cells, shuffled = _networks(results), _networks(controls)
     verdicts = []
     for (name, budget), subject in cells.items():
@@ -174,6 +185,9 @@ def judge_results(
             if at == budget and other not in (method, "dense") and cell.test.keys() & subject.test.keys()
         }
         shuffle = shuffled.get((f"{method}.shuffle", budget))
+        limit = _NOTICEABLE * known.get((method, budget), math.inf)
+        rivals = [other for other in others if other not in oracles and other not in learned]
+        costlier = [other for other in rivals if known.get((other, budget), 0.0) > limit]
         smaller = {name: shuffled.get((f"{method}.{name}", budget)) for name in SMALLER}
         others |= {name: cell for name, cell in smaller.items() if cell and cell.test.keys() & subject.test.keys()}
         verdicts.append(
@@ -181,11 +195,16 @@ def judge_results(
                 budget,
                 subject,
                 shuffle if shuffle and shuffle.test.keys() & subject.test.keys() else None,
-                {name: cell for name, cell in others.items() if name not in oracles and name not in learned},
+                {
+                    name: cell
+                    for name, cell in others.items()
+                    if name not in oracles and name not in learned and name not in costlier
+                },
                 {name: cell for name, cell in others.items() if name in oracles},
                 images=images,
                 chance=chance,
                 seeds=seeds,
+                costlier=costlier,
             )
         )
     return verdicts

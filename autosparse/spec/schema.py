@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Annotated, Any, Literal
 
-from annotated_types import MinLen
+from annotated_types import Gt, Le, MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WrapValidator
 from pydantic_core import PydanticCustomError
 
-from autosparse.borders import expand
 from autosparse.core.presets import CONTROLS
-from autosparse.errors import UsageError
 from autosparse.spec.budget import Budget
 from autosparse.spec.choices import (
     DatasetChoice,
@@ -42,24 +39,8 @@ from autosparse.spec.learning import (
 from autosparse.spec.method import DENSE, Method, is_of_channels
 from autosparse.spec.sanity import Sanity, check_checked, check_checked_budget, check_checked_seeds, if_true
 from autosparse.spec.section import Different, Rule, Section, go_on
-from autosparse.spec.target import Target
+from autosparse.spec.target import Target, no_boolean, store_location
 from autosparse.text import quoted
-
-
-def _no_boolean(value: Any) -> Any:
-    if isinstance(value, bool):  # bool is an int in Python
-        raise refusal(f"must be 1 but is {str(value).lower()}")
-    return value
-
-
-def _store_location(value: str | None) -> str | None:
-    try:
-        if value is None or re.match(r"[a-z][a-z0-9+.-]*://.", value) or expand(value).is_absolute():
-            return value
-    except UsageError as error:
-        raise refusal(f"names a path, but {error.message}") from None
-    raise refusal(f"must be a URL such as s3://bucket/prefix or an absolute path but is {quoted(value)}")
-
 
 Budgets = Annotated[
     tuple[Annotated[Budget, WrapValidator(go_on)], ...],
@@ -69,6 +50,7 @@ Budgets = Annotated[
 ]
 
 
+MOST_LENGTH = 1000.0
 METHODS = "methods"
 """The key of the methods in `compare: {methods: [...], lr: [...]}`."""
 
@@ -94,7 +76,7 @@ class Spec(Section):
         ('learned', (0.9,))
     """
 
-    version: Annotated[Literal[1], BeforeValidator(_no_boolean), about("format version")] = 1
+    version: Annotated[Literal[1], BeforeValidator(no_boolean), about("format version")] = 1
     model: Annotated[ModelChoice, about("the network to prune")]
     dataset: Annotated[DatasetChoice, about("training, validation and test images")]
     budget: Annotated[
@@ -120,6 +102,15 @@ class Spec(Section):
     compare: Annotated[tuple[Compared, ...], about(_COMPARE)] = Field(
         ("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True
     )
+    dense_lengths: Annotated[
+        tuple[Annotated[float, Gt(0), Le(MOST_LENGTH), WrapValidator(go_on)], ...],
+        Different(),
+        BeforeValidator(listed, json_schema_input_type=float | tuple[float, ...]),
+        about(
+            "lengths at which the dense network is trained too, in multiples of `training.epochs`, such as [0.5, 2]: "
+            "the reference curve of accuracy against cost"
+        ),
+    ] = ()
     per_method: Annotated[
         Mapping[str, Annotated[tuple[Any, ...], MinLen(1)]],
         about(
@@ -154,7 +145,7 @@ class Spec(Section):
     ] = ()
     store: Annotated[
         str | None,
-        AfterValidator(_store_location),
+        AfterValidator(store_location),
         about(
             "URL of the artifact store shared between machines: `s3://bucket/prefix`, `gs://...`, an absolute path or "
             "any fsspec URL; not part of the cache key. Default: the environment variable `AUTOSPARSE_STORE`, or none"

@@ -11,6 +11,8 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from autosparse.backends import Distributed, Placement, backends
+from autosparse.borders import expand
+from autosparse.errors import UsageError
 from autosparse.spec.choices import Choice, about, choice_of
 from autosparse.spec.diagnostics import refusal
 from autosparse.spec.section import Section
@@ -134,3 +136,20 @@ class Target(Section):
     def seconds(self) -> float | None:
         """The time limit in seconds, or None for unlimited."""
         return None if self.time == "unlimited" else read_seconds(self.time)
+
+
+def no_boolean(value: Any) -> Any:
+    """Refuse true and false where 1 is due."""
+    if isinstance(value, bool):  # bool is an int in Python
+        raise refusal(f"must be 1 but is {str(value).lower()}")
+    return value
+
+
+def store_location(value: str | None) -> str | None:
+    """Return a store's URL or absolute path, or None. Refuses other texts."""
+    try:
+        if value is None or re.match(r"[a-z][a-z0-9+.-]*://.", value) or expand(value).is_absolute():
+            return value
+    except UsageError as error:
+        raise refusal(f"names a path, but {error.message}") from None
+    raise refusal(f"must be a URL such as s3://bucket/prefix or an absolute path but is {quoted(value)}")

@@ -252,6 +252,20 @@ def test_no_verdict_of_a_method_or_by_one_that_has_no_seed_in_common() -> None:
     assert [] == judge_results("own", [other], [control], (), (), **judged)  # type: ignore[arg-type]
 
 
+def test_a_costlier_method_is_no_baseline() -> None:
+    """It is named; one that costs as much, within a twentieth, is compared."""
+    results = [result("own", 0, 60.0), result("erk", 0, 62.0), result("six", 0, 70.0), result("search", 0, 66.0)]
+    costs = {("own", "0.9"): 1.5, ("erk", "0.9"): 1.0, ("six", "0.9"): 6.0, ("search", "0.9"): 1.55}
+    judged = {"images": 1000, "chance": 10.0, "seeds": 1}
+    (verdict,) = judge_results("own", results, [], (), (), costs=costs, **judged)  # type: ignore[arg-type]
+    (free,) = judge_results("own", results, [], (), (), **judged)  # type: ignore[arg-type]
+
+    assert "search" == verdict.baseline
+    assert "no baselines, at a higher cost: six" in verdict.words
+    assert "six" == free.baseline
+    assert "higher cost" not in free.words
+
+
 def test_runs_show_the_status_of_their_own_method(
     here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
