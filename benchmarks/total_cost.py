@@ -8,7 +8,7 @@ Every method has its own learning rate: the best of `RATES` on validation images
 An entry whose training is only longer takes the rate of the shorter one. Other criteria run at the common rate and the
 first seed alone: the best three by validation accuracy have a rate of their own. Every finished cell is a row of
 `results/total_cost.jsonl`; the command skips cells that have a row. `run NETWORK DATA [SPARSITY]... --share 1/2` takes
-every second cell, for two processes that share the file.
+every second cell, for two processes that share the file; run again without it at the end.
 
 `python benchmarks/total_cost.py table` prints test accuracy after the last epoch, mean ± standard deviation over seeds.
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,8 +92,9 @@ def run_cells(network: str, data: str, *words: str) -> None:
     for sparsity in sparsities:
         left = -1
         while left != (left := len([*_missing(network, sparsity)])):  # later cells need rates of earlier ones
-            for number, (entry, rate, seed) in enumerate([*_missing(network, sparsity)]):
-                if (number + 1) % of == share % of and not _has(network, entry, sparsity, rate, seed):
+            for entry, rate, seed in [*_missing(network, sparsity)]:
+                part = zlib.crc32(f"{entry.label} {rate} {seed}".encode()) % of + 1
+                if part == share and not _has(network, entry, sparsity, rate, seed):
                     _measure(network, data, entry, sparsity, rate, seed)
 
 

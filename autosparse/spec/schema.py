@@ -50,7 +50,7 @@ Budgets = Annotated[
 ]
 
 
-MOST_LENGTH = 1000.0
+MOST_LENGTH, AUTO = 1000.0, "auto"
 METHODS = "methods"
 """The key of the methods in `compare: {methods: [...], lr: [...]}`."""
 
@@ -62,9 +62,6 @@ Compared = Annotated[
     Discriminator(lambda value: "dense" if isinstance(value, str) and value == DENSE else "method"),
     WrapValidator(go_on),
 ]
-
-
-_COMPARE = "baselines for `method`; `dense` is the unpruned network; with `unit: channel`, by default of whole channels"
 
 
 class Spec(Section):
@@ -91,6 +88,13 @@ class Spec(Section):
     method: Annotated[Method, about("pruning method whose models are exported")] = Field(
         default="learned", validate_default=True
     )
+    method_by: Annotated[
+        Literal["spec", "validation"],
+        about(
+            "validation: the compared method with the best validation accuracy in earlier runs of the spec, within "
+            "`target.time`; also written `method: auto`"
+        ),
+    ] = "spec"
     irp: Annotated[Irp, about("iterative rewind pruning, source of the labels")] = Field(default_factory=lambda: Irp())
     scorer: Annotated[Scorer, about("scorer trained on the labels, or a pretrained one")] = Field(
         default="quota", validate_default=True
@@ -99,9 +103,10 @@ class Spec(Section):
     training: Annotated[Training, about("training recipe of every network in the comparison")] = Field(
         default_factory=lambda: Training()
     )
-    compare: Annotated[tuple[Compared, ...], about(_COMPARE)] = Field(
-        ("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True
-    )
+    compare: Annotated[
+        tuple[Compared, ...],
+        about("baselines for `method`; `dense` is the unpruned network; of `unit: channel` by default whole channels"),
+    ] = Field(("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True)
     dense_lengths: Annotated[
         tuple[Annotated[float, Gt(0), Le(MOST_LENGTH), WrapValidator(go_on)], ...],
         Different(),
@@ -163,9 +168,13 @@ class Spec(Section):
         if isinstance(compare := value.get("compare"), Mapping):
             fields = {name: values for name, values in compare.items() if name != METHODS}
             rest = {name: part for name, part in value.items() if name != "compare"}
-            listed = {"compare": compare[METHODS]} if METHODS in compare else {}
+            methods = {"compare": compare[METHODS]} if METHODS in compare else {}
             both = value.get("per_method", {})
-            value = {**rest, **listed, "per_method": {**both, **fields} if isinstance(both, Mapping) else both}
+            value = {**rest, **methods, "per_method": {**both, **fields} if isinstance(both, Mapping) else both}
+        if value.get("method") == AUTO:
+            compared = value.get("compare", cls.model_fields["compare"].default)
+            first = next((one for one in listed(compared) if one != DENSE), "learned")
+            value = {**value, "method": first, "method_by": "validation"}
         if "compare" in value or not isinstance(value.get("method"), Mapping):
             return value
         unit = value["method"].get("unit")
@@ -379,6 +388,8 @@ def spec_schema() -> dict[str, Any]:
     mapping = {"type": "object", "properties": {METHODS: methods}, "additionalProperties": fields}
     about_it = {name: part for name, part in listed.items() if name not in methods}
     properties["compare"] = {**about_it, "anyOf": [methods, mapping]}
+    method = properties["method"]
+    properties["method"] = {**method, "anyOf": [{"$ref": method.pop("$ref")}, {"const": AUTO}]}
     properties["extends"] = {
         "type": "string",
         "description": "base spec, relative to this one; its values apply where this one sets none",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autosparse.api.runs.auto_method import choose_method
 from autosparse.backends import this_machine
 from autosparse.cost.disk import check_disk
 from autosparse.cost.fit import fit_plan
@@ -50,7 +51,10 @@ def fit_spec(
         names = " and ".join(f"`{name}`" for name in unused)
         note(f"{names} of the spec {'are' if len(unused) > 1 else 'is'} not used: its scorer is pretrained")
     with located(loaded.document):
-        fitted = fit_plan(loaded.spec, this_machine(), loaded.name, store, index, note, refit=refit, timed=timed)
+        spec, why = choose_method(loaded.spec, this_machine(), loaded.name, store, refit=refit)
+        if why:
+            note(why)
+        fitted = fit_plan(spec, this_machine(), loaded.name, store, index, note, refit=refit, timed=timed)
     fitted = check_disk(fitted, store, folder or Path())
     if store.problem:
         note(f"{store.problem.message}; {store.problem.hint}")
