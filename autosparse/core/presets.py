@@ -103,6 +103,13 @@ PRESETS: dict[str, tuple[str, Method]] = {
         "dynamic sparse training: drops the smallest weights, grows those of the largest gradients (Evci et al. 2020)",
         _sparse_training("erk", "drop_and_grow"),
     ),
+    "srigl": (
+        "rigl with constant fan-in: every output of a layer keeps as many weights (Lasby et al. 2024)",
+        {
+            **_sparse_training("erk", {"name": "drop_and_grow", "within": "output"}),
+            "selection": "balanced",
+        },
+    ),
     "set": (
         "dynamic sparse training with random growth (Mocanu et al. 2018)",
         _sparse_training("er", {"name": "drop_and_grow", "grow": "random", "decay": "constant"}),

@@ -20,7 +20,7 @@ from autosparse.core.selection import keep_top
 from autosparse.core.training.updates import MaskUpdates, Moment
 from autosparse.core.weights import Tensors, full_masks
 from autosparse.lazy_torch import torch
-from autosparse.registry import Range, Registry
+from autosparse.registry import Added, Range, Registry
 
 update_rules: Registry[Callable[..., MaskUpdates]] = Registry("update rule", "updates")
 
@@ -63,12 +63,19 @@ def drop_and_grow(
     ] = "cosine",
     every: Every = "auto",
     end: End = 0.75,
+    within: Annotated[
+        Literal["layer", "output"],
+        Added(),
+        "part that keeps its number of weights: a layer, or every output of it (constant fan-in)",
+    ] = "layer",
 ) -> MaskUpdates:
     """Replace weights while training: layers drop their weakest weights and grow as many others, from zero (RigL, SET).
 
     Every layer keeps its number of weights. A dropped weight may grow again at once and then keeps its value. With
     `grow: gradient` an update takes the place of the optimizer's step, as in the authors' code; with `grow: random` it
-    follows the step. The optimizer's state of grown weights starts from zero.
+    follows the step. The optimizer's state of grown weights starts from zero. With `within: output` and selection
+    `balanced` every output of a layer keeps as many weights, within one (constant fan-in, as in SRigL, which also
+    removes outputs).
 
     Args:
         pruning: Network, the number of weights to keep, and the method's other choices.
@@ -79,13 +86,17 @@ def drop_and_grow(
         decay: `cosine` to zero at `end`, or `constant`.
         every: Number of training steps between two updates; `auto` is 100, or a fortieth of a shorter training.
         end: Share of the steps after which masks stay.
+        within: `layer` or `output`, the part in which as many weights are grown as dropped.
 
     Returns:
         Updates at steps 0, `every`, 2 `every`, ... before `end`.
 
     References:
         RigL: Evci et al. 2020, arXiv 1911.11134, algorithm 1. SET: Mocanu et al. 2018, arXiv 1707.04780.
+        SRigL: Lasby et al. 2024, arXiv 2305.02299.
     """
+
+    layers = pruning.evidence.layers_by_name
 
     def change(moment: Moment) -> Tensors:
         part = share
@@ -96,7 +107,12 @@ def drop_and_grow(
             weight, gradient = moment.weights[name].abs(), moment.gradients[name].abs()
             weakest = weight if drop == "magnitude" else weight * gradient
             drawn = gradient if grow == "gradient" else _uniform(weight, generator)
-            masks[name] = exchanged(mask, weakest, drawn, int(part * int(mask.count_nonzero())))
+            if within == "output":
+                layer = layers[name]
+                spread = [layer.spread(values) for values in (mask, weakest, drawn)]
+                masks[name] = layer.gather(exchanged_in_rows(spread[0], spread[1], spread[2], part), mask.shape)
+            else:
+                masks[name] = exchanged(mask, weakest, drawn, int(part * int(mask.count_nonzero())))
         return masks
 
     return MaskUpdates(_regular(0.0, end, every), change, replaces_step=grow == "gradient", generator=generator)
@@ -109,6 +125,23 @@ def exchanged(mask: torch.Tensor, strength: torch.Tensor, promise: torch.Tensor,
     """
     stays = keep_top(strength.masked_fill(~mask, -math.inf), int(mask.count_nonzero()) - count)
     return stays | keep_top(promise.masked_fill(stays, -math.inf), count)
+
+
+def exchanged_in_rows(mask: torch.Tensor, strength: torch.Tensor, promise: torch.Tensor, part: float) -> torch.Tensor:
+    """Exchange a `part` of the kept weights of every output of `[groups, outputs, inputs, kernel]`, rounded down."""
+    present, strong, next_best = (values.flatten(0, 1).flatten(1) for values in (mask, strength, promise))
+    kept = present.sum(dim=1, keepdim=True)
+    count = (part * kept.double()).long()
+    stays = _highest(strong.masked_fill(~present, -math.inf), kept - count)
+    grown = _highest(next_best.masked_fill(stays, -math.inf), count)
+    return (stays | grown).view(mask.shape)
+
+
+def _highest(scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+    # The `counts` highest of every row; ties keep the first.
+    order = scores.argsort(dim=1, descending=True, stable=True)
+    chosen = torch.arange(scores.shape[1], device=scores.device) < counts
+    return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, order, chosen)
 
 
 @update_rules.register(starts="dense", source="Zhu & Gupta 2017, eq. 1")

@@ -17,7 +17,7 @@ from autosparse.core.schedule import Pruning, exponential_counts
 from autosparse.core.selection import selections
 from autosparse.core.training.loop import SparseTraining, train, train_sparse
 from autosparse.core.training.recipe import Recipe, training_steps_of
-from autosparse.core.training.update_rules import exchanged, update_rules
+from autosparse.core.training.update_rules import exchanged, exchanged_in_rows, update_rules
 from autosparse.core.training.updates import MaskUpdates
 from autosparse.core.weights import describe_layers, full_masks, kept, prunable_weights, total_of
 from tests.unit.core.conftest import SHAPE, Small, assert_same, images_of, random_masks, seeded, small
@@ -227,3 +227,35 @@ def test_every_rule_is_reproducible_and_exact(entry: Any) -> None:
     assert_same(dict(first.state_dict()), dict(second.state_dict()))
     assert_same(one.masks, other.masks)
     assert asked == sum(kept(one.masks).values())
+
+
+def test_an_exchange_in_rows_keeps_every_output() -> None:
+    """By hand: half of four weights go in the first row, half of two in the second, none of one in the third."""
+    mask = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]]).bool()
+    strength = torch.tensor([[4.0, 1.0, 3.0, 2.0, 0.0, 0.0], [1.0, 2.0, 0.0, 0.0, 0.0, 0.0], [1.0, 0, 0, 0, 0, 0]])
+    promise = torch.tensor([[0.0, 0.1, 0.0, 0.0, 5.0, 4.0], [0.5, 0.0, 0.1, 0.9, 0.2, 0.3], [9.0, 8, 7, 6, 5, 4]])
+    shape = (1, 3, 6, 1)
+    made = exchanged_in_rows(mask.view(shape), strength.view(shape), promise.view(shape), 0.5).view(3, 6)
+
+    expected = torch.tensor([[1, 0, 1, 0, 1, 1], [0, 1, 0, 1, 0, 0], [1, 0, 0, 0, 0, 0]]).bool()
+    assert torch.equal(expected, made)
+
+
+@pytest.mark.parametrize("grow", ["gradient", "random"])
+def test_constant_fan_in_stays(grow: str) -> None:
+    """From balanced masks every output keeps its number of weights through a training; an update changes some."""
+    model = small()
+    given = pruning_of(small(), 60)
+    scores = given.score(given.evidence)
+    quotas = {layer.name: layer.size // 3 for layer in given.layers}
+    start = selections["balanced"].function(scores, quotas, given.evidence)
+    updates = update_rules["drop_and_grow"].function(given, seeded(3), grow=grow, within="output", every=1, share=0.5)
+    made = train_sparse(model, images_of(IMAGES), RECIPE, seeded(1), updates, masks=start)
+
+    def fan_in(masks: dict[str, Tensor], name: str) -> list[int]:
+        return given.evidence.layers_by_name[name].spread(masks[name]).flatten(2).sum(dim=2).flatten().tolist()
+
+    assert any(change.grown for change in made.changes)
+    for name in start:
+        assert fan_in(start, name) == fan_in(made.masks, name)
+        assert max(fan_in(start, name)) - min(fan_in(start, name)) <= 1
