@@ -95,10 +95,6 @@ PRESETS: dict[str, tuple[str, Method]] = {
         "node-path balance: most channels, then paths, in Erdős-Rényi kernel quotas (Pham et al. 2023)",
         _method("random", "erk", "paths"),
     ),
-    "phew": (
-        "weights on random walks biased by their magnitude, data-free (Patil & Dovrolis 2021)",
-        _method("magnitude", "global", "top", "walks"),
-    ),
     "rigl": (
         "dynamic sparse training: drops the smallest weights, grows those of the largest gradients (Evci et al. 2020)",
         _sparse_training("erk", "drop_and_grow"),

@@ -24,7 +24,6 @@ from autosparse.core.training.masked_steps import Divergence, Learner, learn_bri
 from autosparse.core.training.optimizers import adam
 from autosparse.core.training.recipe import Recipe
 from autosparse.core.units import Unit
-from autosparse.core.walks import order_of_visits
 from autosparse.core.weights import Layer, Tensors, full_masks, kept
 from autosparse.core.zero_scores import NoSignal, is_by_position, lowest_kept, without_ties
 from autosparse.lazy_torch import torch
@@ -239,35 +238,6 @@ def linear(
     """
     counts = linear_counts(pruning.total, pruning.keep, rounds)
     return pruning.in_rounds(counts, regrow=regrow, steps=steps, rewind=rewind)
-
-
-@schedules.register(source="Patil & Dovrolis 2021")
-def walks(pruning: Pruning) -> Tensors:
-    """Keep the weights that random walks visit first; a step follows a weight in proportion to its score.
-
-    Walks go from inputs to outputs and from outputs to inputs, unit by unit in turn, until they have visited as many
-    weights as stay. The allocation and the selection rank weights by their first visit, so that `global` with `top`
-    keeps whole walks up to the exact count. At a sum of branches a walk chooses one of them, identities too; the
-    authors' walks pass every block. Needs no pass with data besides the scores.
-
-    Args:
-        pruning: Network, the number of weights to keep, and the other three choices.
-
-    Returns:
-        Masks, layer -> bool tensor of the weight's shape and device, True for kept weights.
-
-    Raises:
-        ValueError: If scores are not finite or all zero.
-        UsageError: If no walk visits some layer, as in attention.
-
-    References:
-        Patil & Dovrolis 2021, arXiv 2010.11354 (PHEW), with the scores of `magnitude`.
-    """
-    evidence = pruning.evidence
-    scores = {name: values.clamp_min(0.0) for name, values in pruning.scored(evidence).items()}
-    count = round(pruning.keep / pruning.total * sum(values.numel() for values in scores.values()))
-    order = pruning.gather(order_of_visits(evidence, scores, count))
-    return pruning.chosen(order, pruning.keep, full_masks(order), evidence, last=True)
 
 
 def _step_cost(options: Mapping[str, Any]) -> float:
