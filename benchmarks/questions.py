@@ -71,7 +71,9 @@ def total_cost() -> Question:
     table = [[name, *(_spread(rows.get((name, cost), [])) for cost in at)] for name in names]
     others = {name: rows[name, 1.0] for name, cost in rows if cost == 1 and name not in names and rows[name, 1.0]}
     by_validation = {name: statistics.fmean(row["validation_accuracy"] for row in its) for name, its in others.items()}
-    listed = ", ".join(f"{name} {_spread(others[name])}" for name in sorted(others, key=lambda name: -by_validation[name]))
+    listed = ", ".join(
+        f"{name} {_spread(others[name])}" for name in sorted(others, key=lambda name: -by_validation[name])
+    )
     answer = (
         "The VGG at 0.98, cost of masks and training together in dense trainings; every method has the learning rate "
         "that is best on validation images at the first seed, of 0.1, 0.2, 0.4 and 0.8."

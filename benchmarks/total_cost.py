@@ -32,7 +32,7 @@ from runs import SPECS, THREADS, dataset, run
 SPEC, FILE = SPECS / "vgg_cifar_parquet.yaml", "total_cost"
 RATES, COMMON, SEEDS = (0.1, 0.2, 0.4, 0.8), 0.1, (0, 1, 2)
 EPOCHS = 5.0
-CRITERIA = ("ER", "ERK", "SNIP", "GraSP", "FORCE", "ProsPr", "NPB", "PHEW", "NTK-SAP", "PX", "Fisher", "Hutchinson")
+CRITERIA = ("ER", "ERK", "SNIP", "GraSP", "FORCE", "ProsPr", "NPB", "NTK-SAP", "PX", "Fisher", "Hutchinson")
 _SEARCH = {"criterion": "magnitude", "allocation": "igq", "selection": "top"}
 
 

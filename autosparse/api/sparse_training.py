@@ -200,6 +200,11 @@ def sparse_training(
             f"method `{request.method.name}` keeps its masks during training",
             "`prune` makes them; `sparse_training` takes methods with `updates`, such as `rigl`",
         )
+    if request.method.keeps_weights:
+        raise UsageError(
+            f"method `{request.method.name}` continues from the weights of its search, which a loop of yours has not",
+            "`rewind: true`, or a spec in `autosparse run`",
+        )
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise UsageError(
             f"`steps` must be a whole number above 0 but is {quoted(steps)}", "such as epochs * len(loader)"

@@ -165,8 +165,8 @@ def _recipes(console: Console, report: Report) -> None:
     titles, rows = recipe_table(report)
     if not rows:
         return
-    chosen = "validation accuracy in % at the first seed; * chosen, each method its own; then test accuracy"
-    console.print(plain(f"{chosen} at the best common value and at its own"))
+    chosen = "validation accuracy in % at the first seed; * chosen by the method; then test accuracy"
+    console.print(plain(f"{chosen} at the best common value and at the chosen one"))
     show_table(titles, rows, numbers=len(titles) - 1, console=console)
 
 

@@ -75,7 +75,7 @@ def add_dense(
     if length is not None:
         longer: Any = training
         spec = spec.model_copy(update={"training": longer.model_copy(update={"epochs": length * training.epochs})})
-        one = Named(f"{DENSE}-{length:g}x", None, REFERENCE)
+        one = Named(f"{DENSE}-{length}x".replace(".0x", "x"), None, REFERENCE)
     return add_cell(build, spec, inputs, one, PlannedBudget("0.0", 0.0), seed, recipe)
 
 
@@ -119,7 +119,7 @@ def _candidates(
         training = _recipe(spec.training.model_copy(update=values), one)  # type: ignore[attr-defined]
         tag = "-".join(f"{name}-{value}" for name, value in values.items())
         about = {"training": training, "seed": seed, "attempt": True}
-        origins = {f"training.{name}": f"per_method.{name}" for name in values}
+        origins = {f"training.{name}": f"compare.{name}" for name in values}
         train = _train(build, f"train/{path}/seed{seed}/{tag}", inputs, one, budget, about, origins)
         given = {**{role: inputs[role] for role in roles}, "train": train}
         about = {"precision": spec.training.precision}

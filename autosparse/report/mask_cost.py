@@ -68,7 +68,8 @@ def _training(finished: Finished, cell: Cell) -> str:
     # The step that trained the network: at the first seed the chosen candidate, if methods choose their recipe.
     if not cell.candidates or not finished.has(cell.recipe):
         return cell.train
-    return cell.candidates[ChosenRecipe.read(finished.open(cell.recipe)).number].train
+    train = cell.candidates[ChosenRecipe.read(finished.open(cell.recipe)).number].train
+    return train if finished.has(train) else cell.train
 
 
 def _mask_steps(finished: Finished, cell: Cell) -> list[str] | None:

@@ -44,7 +44,8 @@ def describe_provenance(finished: Finished) -> Provenance:
 def describe_recipes(finished: Finished) -> Iterator[MethodRecipe]:
     """Yield the recipe of every method and budget that chose its own."""
     for cell in finished.plan.cells:
-        if not cell.candidates or not finished.has(cell.recipe):
+        names = [cell.recipe, *(one.evaluate for one in cell.candidates)]
+        if not cell.candidates or not all(map(finished.has, names)):
             continue
         result = ChosenRecipe.read(finished.open(cell.recipe))
         candidates = []
@@ -52,6 +53,9 @@ def describe_recipes(finished: Finished) -> Iterator[MethodRecipe]:
             test = EvaluateResult.read(finished.open(one.evaluate)).test_accuracy
             candidates.append(Tried(one.values, validation, None if validation is None else test))
         yield MethodRecipe(cell.method, cell.budget, candidates, result.number)
+
+
+_WIDEST = 4  # candidates that have a column each
 
 
 def common_recipe(report: Report) -> int:
@@ -64,7 +68,7 @@ def common_recipe(report: Report) -> int:
 def recipe_table(report: Report) -> tuple[list[str], list[list[str]]]:
     """Return titles and rows: validation accuracy of each candidate, then test accuracy at the common one and its own.
 
-    All are of the first seed, in percent; `*` marks the chosen candidate.
+    All are of the first seed, in percent; `*` marks the chosen candidate. Of many candidates the chosen one is named.
     """
     if not report.recipes:
         return [], []
@@ -74,13 +78,21 @@ def recipe_table(report: Report) -> tuple[list[str], list[list[str]]]:
     rows = []
     for recipe in report.recipes:
         shown = [
-            _accuracy(one.validation_accuracy) + ("*" if number == recipe.chosen else " ")
+            _accuracy(one.validation_accuracy) + ("*" if number == recipe.chosen and _is_known(one) else " ")
             for number, one in enumerate(recipe.candidates)
         ]
+        if len(titles) > _WIDEST:
+            chosen = recipe.candidates[recipe.chosen]
+            shown = [in_words(chosen.values), _accuracy(chosen.validation_accuracy)]
         tests = [_accuracy(recipe.candidates[number].test_accuracy) for number in (common, recipe.chosen)]
         where = f", {recipe.budget}" if several and recipe.method != "dense" else ""
         rows.append([f"{recipe.method}{where}", *shown, *tests])
-    return ["method", *titles, f"test, {titles[common]}", "test, its own"], rows
+    shown_titles = ["chosen", "validation"] if len(titles) > _WIDEST else titles
+    return ["method", *shown_titles, f"test, {titles[common]}", "test, chosen"], rows
+
+
+def _is_known(one: Tried) -> bool:
+    return one.validation_accuracy is not None
 
 
 def in_words(values: Mapping[str, Any]) -> str:

@@ -27,7 +27,7 @@ from autosparse.core.graph.repair import repairs
 from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
-from autosparse.core.training.recipe import Recipe
+from autosparse.core.training.recipe import MOST_EPOCHS, Recipe
 from autosparse.core.training.update_rules import update_rules
 from autosparse.core.units import n_of_m, units
 from autosparse.datasets import datasets
@@ -218,6 +218,9 @@ else:
     FormatChoice, TrackerChoice = choice_of(exporters), choice_of(trackers)
 
 
+MOST_RECIPES = 256
+"""The most combinations of values that methods choose from."""
+
 _OF_MACHINES = ("precision", "kernels")
 
 
@@ -228,9 +231,13 @@ def check_values(fields: Mapping[str, Sequence[Any]], training: Any) -> Iterator
         if name not in known:
             message = f"must be a field of `training` but is {quoted(name)}"
             if name in _OF_MACHINES:
-                message = f"gives every method its `{name}`, but that belongs to the machine"
-            yield refusal(message, suggestion(name, known) or f"fields: {', '.join(known)}", ("per_method", name))
+                message = f"would choose by `{name}`, which changes the speed of a training, not the method"
+            near = suggestion(name, [*known, "methods"])
+            yield refusal(message, near or f"fields: {', '.join(known)}", ("per_method", name))
             continue
+        if (number := math.prod(map(len, fields.values()))) > MOST_RECIPES:
+            yield refusal(f"makes {number:,} combinations of values", f"at most {MOST_RECIPES}", ("per_method", name))
+            return
         if len(values) == 1:
             yield refusal("leaves one value to choose from", "give several", ("per_method", name))
         for index, value in enumerate(values):
@@ -243,11 +250,26 @@ def check_values(fields: Mapping[str, Sequence[Any]], training: Any) -> Iterator
                 yield refusal(f"is no `training.{name}`: {error.errors()[0]['msg']}", None, at)
 
 
-def combinations(fields: Mapping[str, Sequence[Any]]) -> tuple[dict[str, Any], ...]:
-    """Return the combinations of the fields' values, in the written order; empty without fields."""
-    if not fields:
+def check_lengths(lengths: Sequence[float], epochs: float, *, chosen: bool) -> Iterator[PydanticCustomError]:
+    """Yield the refusals of the lengths of dense networks, in multiples of a recipe's epochs, which may be `chosen`."""
+    for index, length in enumerate(lengths):
+        if length == 1:
+            yield refusal("is the length of `dense` in `compare`", "write `dense` there", ("dense_lengths", index))
+        if length * epochs > MOST_EPOCHS:
+            message = f"makes {length * epochs:,.0f} epochs"
+            yield refusal(message, f"at most {MOST_EPOCHS:,}", ("dense_lengths", index))
+    if lengths and chosen:
+        message = "are multiples of `training.epochs`, but every method chooses its `epochs`"
+        yield refusal(message, "remove one of them", ("dense_lengths",))
+
+
+def combinations(fields: Mapping[str, Sequence[Any]], training: Any) -> tuple[dict[str, Any], ...]:
+    """Return the combinations of the fields' values, as a recipe has them, in order; empty without fields."""
+    if not fields or math.prod(map(len, fields.values())) > MOST_RECIPES:
         return ()
-    return tuple(dict(zip(fields, values, strict=True)) for values in product(*fields.values()))
+    written = (dict(zip(fields, values, strict=True)) for values in product(*fields.values()))
+    recipes = (type(training).model_validate({**training.model_dump(), **one}) for one in written)
+    return tuple({name: getattr(recipe, name) for name in fields} for recipe in recipes)
 
 
 def listed(value: Any) -> Any:

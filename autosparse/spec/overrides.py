@@ -113,6 +113,18 @@ def set_value(document: Document, path: Path, value: Document) -> None:
     """Set a value at a path, with its marks, and create the sections on the way; or add a problem."""
     if path == ("scorer", "pretrained"):  # replaces the scorer that the spec trains, with its options
         _set(document, ("scorer",), Document({}, {("scorer",): value.values[path]}))
+    compare = document.data.get("compare")
+    if path == ("compare",) and isinstance(compare, dict) and isinstance(value.data, list):
+        # A list in place of `{methods: [...], lr: [...]}` replaces the methods.
+        below = ("compare", "methods")
+        marks, keys = ({(*below, *at[1:]): mark for at, mark in part.items()} for part in (value.values, value.keys))
+        path, value = below, Document(value.data, marks, keys)
+    if path[:1] == ("compare",) and len(path) > 1 and isinstance(compare, list):
+        document.data["compare"] = {"methods": compare}
+        for part in (document.values, document.keys):
+            listed = {at: part.pop(at) for at in [*part] if at[:1] == ("compare",)}
+            part.update({("compare", "methods", *at[1:]): mark for at, mark in listed.items()})
+            part.update({at: mark for at, mark in listed.items() if at == ("compare",)})
     _set(document, path, value)
 
 

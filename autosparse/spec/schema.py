@@ -20,6 +20,7 @@ from autosparse.spec.choices import (
     TrackerChoice,
     Training,
     about,
+    check_lengths,
     check_values,
     combinations,
     listed,
@@ -170,15 +171,14 @@ class Spec(Section):
             rest = {name: part for name, part in value.items() if name != "compare"}
             methods = {"compare": compare[METHODS]} if METHODS in compare else {}
             both = value.get("per_method", {})
-            value = {**rest, **methods, "per_method": {**both, **fields} if isinstance(both, Mapping) else both}
+            value = {**rest, **methods, "per_method": {**fields, **both} if isinstance(both, Mapping) else both}
         if value.get("method") == AUTO:
             compared = value.get("compare", cls.model_fields["compare"].default)
             first = next((one for one in listed(compared) if one != DENSE), "learned")
             value = {**value, "method": first, "method_by": "validation"}
         if "compare" in value or not isinstance(value.get("method"), Mapping):
             return value
-        unit = value["method"].get("unit")
-        if not is_of_channels(unit):
+        if not is_of_channels(unit := value["method"].get("unit")):
             return value
         return {**value, "compare": (*({"preset": name, "unit": unit} for name in _COMPARED_CHANNELS), DENSE)}
 
@@ -215,6 +215,7 @@ class Spec(Section):
 
     def _fair(self) -> Iterator[PydanticCustomError]:
         yield from check_values(self.per_method, self.training)
+        yield from check_lengths(self.dense_lengths, self.training.epochs, chosen="epochs" in self.per_method)
         if self.per_method and self._has_sanity:
             message = "trains by one recipe, but `compare` gives every method its own"
             yield refusal(message, "remove `sanity`, or the values in `compare`", ("sanity",))
@@ -222,7 +223,7 @@ class Spec(Section):
     @property
     def recipes(self) -> tuple[dict[str, Any], ...]:
         """The combinations of values that every method chooses from; empty without `per_method`."""
-        return combinations(self.per_method)
+        return combinations(self.per_method, self.training)
 
     def _patterned(self) -> Iterator[PydanticCustomError]:
         written = "budget" in self.model_fields_set

@@ -54,9 +54,9 @@ class ChosenRecipe(StepResult):
 def recipe_of(context: Context, training: Mapping[str, Any], *, scaled: bool = True) -> Recipe:
     """Return the recipe of a training, with the fields that input `recipe` has chosen, if present.
 
-    Without `scaled` the weights are not initial ones, and stay as they are.
+    Without `scaled` the weights are not initial ones, and stay as they are. Raises Diverged if every candidate did.
     """
-    chosen = ChosenRecipe.read(context.inputs["recipe"]).chosen if "recipe" in context.inputs else {}
+    chosen = _chosen(context) if "recipe" in context.inputs else {}
     return Recipe(**{**training, **chosen, **({} if scaled else {"rescale": 0.0})})
 
 
@@ -67,14 +67,19 @@ def takes_candidate(context: Context) -> bool:
     """
     if not (candidates := context.roles("candidate")):
         return False
+    _chosen(context)
+    artifact = candidates[f"{ChosenRecipe.read(context.inputs['recipe']).number:04d}"]
+    for name in artifact.files:
+        context.output.write(name, artifact.read(name))
+    return True
+
+
+def _chosen(context: Context) -> dict[str, Any]:
     result = ChosenRecipe.read(context.inputs["recipe"])
     if result.accuracies[result.number] is None:
         values = ", ".join(" ".join(map(str, pair)) for one in result.candidates for pair in one.items())
         raise Diverged(f"training diverged at all values in `compare`: {values}", "give a lower value")
-    artifact = candidates[f"{result.number:04d}"]
-    for name in artifact.files:
-        context.output.write(name, artifact.read(name))
-    return True
+    return result.chosen
 
 
 def choose(registry: Registry[Function], choice: Mapping[str, Any]) -> Callable[..., Any]:

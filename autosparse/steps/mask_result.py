@@ -1,4 +1,4 @@
-"""The masks that a step makes: their counts, their paths, and what training under them starts from."""
+"""The masks that a step makes: their counts, their paths, and the state at the start of training under them."""
 
 from __future__ import annotations
 

@@ -102,8 +102,8 @@ def sparse_train(
                 checkpoint=context.checkpoint,
             )
         check_training(state_of(model), result.losses, "training.lr")
-    except (Diverged, StepError):
-        if not attempt or not diverged(state_of(model), ()):
+    except (Diverged, StepError) as error:
+        if not attempt or not (isinstance(error, Diverged) or diverged(state_of(model), ())):
             raise
         whole = full_masks(prunable_weights(model))
         lost = SparseTrainResult([], total_of(whole), kept(whole), [], diverged=True)

@@ -250,9 +250,13 @@ def training_workload(options: Mapping[str, Any], facts: Facts) -> Workload:
 
 
 def longest_recipe(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recipe of a step's options with the most epochs, among the values that it is chosen from."""
+    """Return the recipe of a step's options with the most epochs, then the largest batch, among its `values`."""
     changes: Sequence[Mapping[str, Any]] = options.get("values") or [{}]
-    return max(({**options["training"], **change} for change in changes), key=lambda recipe: float(recipe["epochs"]))
+
+    def demand(recipe: Mapping[str, Any]) -> tuple[float, int, bool]:
+        return float(recipe["epochs"]), recipe["batch"], recipe.get("reparameterization", "none") != "none"
+
+    return max(({**options["training"], **change} for change in changes), key=demand)
 
 
 def short_training(facts: Facts, recipe: Mapping[str, Any], held: float) -> tuple[Mapping[str, float], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -13,7 +14,7 @@ from autosparse.planning.compile import compile_plan
 from autosparse.planning.model import Cell, Plan, PlannedBudget, strictest
 from autosparse.report.finished import Finished
 from autosparse.report.mask_cost import describe_mask_costs
-from autosparse.spec import Spec, resolve
+from autosparse.spec import DENSE, Method, Spec, resolve
 from autosparse.steps.train import EvaluateResult
 from autosparse.store import Store, digest
 from autosparse.text import plural
@@ -40,13 +41,16 @@ def choose_method(spec: Spec, machine: Machine, name: str, store: Store, *, refi
     if spec.method_by != "validation":
         return spec, ""
     methods = {method.name: method for method in spec.methods}
-    memory = f"method-{digest([spec.model_dump(mode='json'), spec.target.seconds])}"
+    if not spec.compared and all(one == DENSE for one in spec.compare):
+        raise FitError("`method: auto` chooses among the methods of `compare`, which names none", "name the method")
+    plan = compile_plan(resolve(spec, machine), name)
+    cells = _cells(plan)
+    keys = [plan.steps[cell.evaluate].key for its in cells.values() for cell in its]
+    memory = f"method-{digest([keys, spec.target.seconds])}"
     chosen = None if refit else store.recall(memory, str | None)
     if chosen in methods:
         why = f"method `{chosen}`, chosen for `method: auto` before; `--refit` chooses again"
-        return spec.model_copy(update={"method": methods[chosen]}), why
-    plan = compile_plan(resolve(spec, machine), name)
-    cells = _cells(plan)
+        return _with_method(spec, methods[chosen]), why
     absent = {method: [one.evaluate for one in its if not _is_made(plan, store, one)] for method, its in cells.items()}
     known = _known(plan, store, cells, [method for method, names in absent.items() if not names])
     left = {method: names for method, names in absent.items() if names}
@@ -59,24 +63,35 @@ def choose_method(spec: Spec, machine: Machine, name: str, store: Store, *, refi
     within = [one for one in known if limit is None or one.seconds <= limit]
     if not within:
         least = min(known, key=lambda one: one.seconds)
-        took = f"mask and training took {minutes(least.seconds)} with `{least.name}`, the fastest method with results"
+        took = f"mask and training took {_time(least.seconds)} with `{least.name}`, the fastest method with results"
         raise FitError(
             f"{took}, above `target.time` {spec.target.time}",
             f"`--set target.time={sufficient_time(least.seconds)}` is sufficient",
         )
     best = max(within, key=lambda one: one.accuracy)
-    store.note(memory, best.name)
+    if not left:  # a choice among all methods stays
+        store.note(memory, best.name)
     why = (
         f"method `{best.name}`, chosen for `method: auto`: {best.accuracy:.1f} % on validation images, the best of "
-        f"{plural(len(within), 'method')}; mask and training took {minutes(best.seconds)}"
+        f"{plural(len(within), 'method')}; mask and training took {_time(best.seconds)}"
     )
     slower = f"; {plural(len(known) - len(within), 'method')} took longer than `target.time`" * (within != known)
-    return spec.model_copy(update={"method": methods[best.name]}), why + slower + (f"; {_needed(left)}" if left else "")
+    return _with_method(spec, methods[best.name]), why + slower + (f"; {_needed(left)}" if left else "")
+
+
+def _with_method(spec: Spec, method: Method) -> Spec:
+    # A plan of the chosen method is that of a spec which names it.
+    return spec.model_copy(update={"method": method, "method_by": "spec"})
 
 
 def _cells(plan: Plan) -> dict[str, list[Cell]]:
     # The cells of every method at the strictest budget.
-    budgets = {cell.budget: PlannedBudget(cell.budget, cell.sparsity) for cell in plan.cells if cell.role != "dense"}
+    amounts = {str(budget): None if isinstance(budget, float) else budget for budget in plan.spec.budget}
+    budgets = {
+        cell.budget: PlannedBudget(cell.budget, cell.sparsity, amounts.get(cell.budget))
+        for cell in plan.cells
+        if cell.role in ("method", "compared")
+    }
     label = strictest([*budgets.values()]).label
     methods: dict[str, list[Cell]] = {}
     for cell in plan.cells:
@@ -100,7 +115,7 @@ def _known(plan: Plan, store: Store, cells: Mapping[str, Sequence[Cell]], method
     for method in methods:
         results = [EvaluateResult.read(finished.open(cell.evaluate)) for cell in cells[method]]
         accuracy = fmean(result.validation_accuracy for result in results)
-        known.append(_Known(method, accuracy, costs.get((method, cells[method][0].budget), 0.0)))
+        known.append(_Known(method, accuracy, costs.get((method, cells[method][0].budget), math.inf)))
     return known
 
 
@@ -108,3 +123,7 @@ def _needed(absent: Mapping[str, Sequence[str]]) -> str:
     names = [name for names in absent.values() for name in names]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"without results: {', '.join(absent)} (missing: {', '.join(names[:_SHOWN])}{more})"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else minutes(seconds)

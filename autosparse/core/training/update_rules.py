@@ -128,10 +128,21 @@ def exchanged(mask: torch.Tensor, strength: torch.Tensor, promise: torch.Tensor,
 
 
 def exchanged_in_rows(mask: torch.Tensor, strength: torch.Tensor, promise: torch.Tensor, part: float) -> torch.Tensor:
-    """Exchange a `part` of the kept weights of every output of `[groups, outputs, inputs, kernel]`, rounded down."""
+    """Exchange a `part` of the kept weights of a layer `[groups, outputs, inputs, kernel]`, within every output.
+
+    Outputs whose share is no whole number give one more, those with the largest remainder and the weakest weight first,
+    until the layer's number is reached.
+    """
     present, strong, next_best = (values.flatten(0, 1).flatten(1) for values in (mask, strength, promise))
     kept = present.sum(dim=1, keepdim=True)
-    count = (part * kept.double()).long()
+    exact = part * kept.double()
+    count = exact.long()
+    more = int(part * int(kept.sum())) - int(count.sum())
+    weakest = strong.masked_fill(~present, math.inf).amin(dim=1)
+    first = weakest.argsort(stable=True)
+    first = first[(exact - count).flatten()[first].argsort(descending=True, stable=True)]
+    first = first[(exact > count).flatten()[first]][:more]
+    count[first] += 1
     stays = _highest(strong.masked_fill(~present, -math.inf), kept - count)
     grown = _highest(next_best.masked_fill(stays, -math.inf), count)
     return (stays | grown).view(mask.shape)

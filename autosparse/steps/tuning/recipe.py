@@ -19,7 +19,7 @@ def choose_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 @operations.register(
     result=ChosenRecipe,
     cost=choose_cost,
-    spec_paths={"values": "per_method", "train.*": "per_method", "evaluate.*": "per_method"},
+    spec_paths={"values": "compare", "train.*": "values in `compare`", "evaluate.*": "values in `compare`"},
 )
 def choose_recipe(context: Context, *, values: list[dict[str, Any]]) -> None:
     """Choose among `values`: trainings in inputs `train.N`, accuracies in `evaluate.N`. Of ties the first is taken."""

@@ -60,6 +60,23 @@ def test_another_seed_has_no_result(here: Workspace, capsys: pytest.CaptureFixtu
     assert FitError.exit_code == call(capsys, "plan spec.yaml --set seeds=[0,1,2]").code
 
 
+def test_the_strictest_budget_decides_in_any_currency(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also of multiply-adds, and the choice is the plan's: a saved one runs as it was, whatever else has results."""
+    text = SPEC.replace("[0.3, 0.5]", "[{macs: 30%}, {macs: 60%}]")
+    (here.folder / "spec.yaml").write_text(text, encoding="utf-8")
+    ran = call(capsys, "run spec.yaml --set method=igq --json --quiet")
+    assert 0 == ran.code, ran.err
+    strict = [one for one in ran.json["results"] if one["budget"] == "30% macs" and one["method"] != "dense"]
+    sums: dict[str, float] = {}
+    for one in strict:
+        sums[one["method"]] = sums.get(one["method"], 0.0) + one["validation_accuracy"]
+    best = max(sums, key=lambda name: sums[name])
+    planned = call(capsys, "plan spec.yaml --out saved.plan")
+    assert f"{sums[best] / 2:.1f} % on validation images" in planned.err
+    again = call(capsys, "run saved.plan --json --quiet")
+    assert (0, best) == (again.code, again.json["method"])
+
+
 def test_auto_stands_for_the_first_method() -> None:
     """Until it is chosen; `learned` where no method is compared."""
     given = {"model": "lenet", "dataset": "digits", "method": "auto"}

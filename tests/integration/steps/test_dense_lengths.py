@@ -58,9 +58,19 @@ def test_lengths_add_trainings_alone(tmp_path: Path) -> None:
     assert longer.steps["train/dense/seed1"].key == plan.steps["train/dense-2x/seed1"].key
 
 
-@pytest.mark.parametrize("written", ["[0]", "[-1.0]", "[2.0, 2.0]", "two", "[5000.0]"])
+@pytest.mark.parametrize("written", ["[0]", "[-1.0]", "[2.0, 2.0]", "two", "[5000.0]", "[1]"])
 def test_a_length_is_a_positive_number(written: str, tmp_path: Path) -> None:
     """Each once, at most a thousand."""
     (tmp_path / "spec.yaml").write_text(SPEC.replace("[0.5, 2.0]", written), encoding="utf-8")
     with pytest.raises(SpecError, match="dense_lengths"):
         load_spec(tmp_path / "spec.yaml")
+
+
+def test_lengths_that_are_close_are_different(tmp_path: Path) -> None:
+    """Each has its steps, whatever the digits; and none with a choice of epochs, or beyond the longest training."""
+    (tmp_path / "spec.yaml").write_text(SPEC, encoding="utf-8")
+    plan = compiled(tmp_path / "spec.yaml", "dense_lengths=[0.1234567, 0.12345671]")
+    assert 4 == len(plan.references)
+    for wrong in ("compare={methods: [dense], epochs: [1, 2]}", "training.epochs=99000"):
+        with pytest.raises(SpecError, match="dense_lengths"):
+            load_spec(tmp_path / "spec.yaml", overrides=[wrong])

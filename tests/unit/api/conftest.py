@@ -25,7 +25,9 @@ CRITERIA = [entry.name for entry in criteria if not {"needs_scorer", "needs_roun
 METHODS = [
     name
     for name, (_, method) in PRESETS.items()
-    if name_of(method["criterion"]) in CRITERIA and "updates" not in method  # those of `sparse_training`
+    if name_of(method["criterion"]) in CRITERIA
+    and "updates" not in method  # those of `sparse_training`
+    and "unit" not in method  # those of networks with channels that may leave
 ]
 """The presets that need no more."""
 

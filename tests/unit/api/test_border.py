@@ -18,6 +18,7 @@ from autosparse.errors import OwnCodeError, UsageError
 from tests.unit.api.conftest import METHODS, batches, in_brief, network
 
 WAYS = [*map(in_brief, METHODS), "learned"]
+TEMPERED = ("grasp-one_shot", "hutchinson-one_shot")
 
 
 def name_of(method: Any) -> str:
@@ -315,8 +316,8 @@ class ByName(nn.Module):
         return {"loss": None if labels is None else nn.functional.cross_entropy(logits, labels), "logits": logits}
 
 
-# GraSP divides logits by a temperature, which a loss of the network's has none of.
-@pytest.mark.parametrize("method", [way for way in WAYS if "grasp" not in name_of(way)], ids=name_of)
+# These divide logits by a temperature, which a loss of the network's has none of.
+@pytest.mark.parametrize("method", [way for way in WAYS if name_of(way) not in TEMPERED], ids=name_of)
 def test_batches_that_are_mappings(method: Any) -> None:
     """Batches by name, with labels among the inputs, give the masks of pairs of tensors."""
     model = ByName()

@@ -241,6 +241,18 @@ def test_an_exchange_in_rows_keeps_every_output() -> None:
     assert torch.equal(expected, made)
 
 
+def test_few_weights_in_every_row_change_too() -> None:
+    """Of three weights in each of ten rows a tenth is three: one in three of the rows, the weakest weights first."""
+    mask = torch.zeros(10, 8, dtype=torch.bool)
+    mask[:, :3] = True
+    strength, promise = torch.arange(80.0).view(10, 8), torch.rand(10, 8, generator=seeded(2))
+    shape = (1, 10, 8, 1)
+    made = exchanged_in_rows(mask.view(shape), strength.view(shape), promise.view(shape), 0.1).view(10, 8)
+
+    assert [3] * 10 == made.sum(dim=1).tolist()
+    assert [0, 1, 2] == (~made & mask).any(dim=1).nonzero().flatten().tolist()
+
+
 @pytest.mark.parametrize("grow", ["gradient", "random"])
 def test_constant_fan_in_stays(grow: str) -> None:
     """From balanced masks every output keeps its number of weights through a training; an update changes some."""
