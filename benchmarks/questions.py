@@ -10,7 +10,6 @@ from cells import Difference, cells, differences, mean_at, of_method, spread
 from channels import PEER, gains, ranked
 from plots import NAMES
 from records import Row, latest, read, select
-from total_cost import ENTRIES, at_own_rate
 
 ONE_SHOT = ("igq", "erk", "er", "snip", "synflow", "grasp", "npb", "prospr", "force", "iterative_snip")
 LABELS = {
@@ -60,28 +59,6 @@ def accuracy() -> Question:
     sources = _used(rows, [*costs], [("vgg", 0.0), ("resnet20", 0.0), *targets])
     figures = ("accuracy_against_cost.svg", "plots/methods.svg")
     return Question("Which method is most accurate for its cost?", answer, columns, table, sources, figures)
-
-
-def total_cost() -> Question:
-    """Compare methods by the cost of masks and training together, each at its own learning rate."""
-    names = ("dense", "IGQ", "RigL", "GMP", "search", "search, not rewound", "learning-rate rewinding", "IRP")
-    at = {cost: f"{cost:g} trainings" if cost != 1 else "1 training" for cost in (1.0, 1.5, 2.5, 6.0)}
-    entries = {(entry.name, float(entry.cost)): entry for entry in ENTRIES}
-    rows = {place: at_own_rate("vgg", entry, 0.98) for place, entry in entries.items()}
-    table = [[name, *(_spread(rows.get((name, cost), [])) for cost in at)] for name in names]
-    others = {name: rows[name, 1.0] for name, cost in rows if cost == 1 and name not in names and rows[name, 1.0]}
-    by_validation = {name: statistics.fmean(row["validation_accuracy"] for row in its) for name, its in others.items()}
-    listed = ", ".join(
-        f"{name} {_spread(others[name])}" for name in sorted(others, key=lambda name: -by_validation[name])
-    )
-    answer = (
-        "The VGG at 0.98, cost of masks and training together in dense trainings; every method has the learning rate "
-        "that is best on validation images at the first seed, of 0.1, 0.2, 0.4 and 0.8."
-        + (f" At one training, also: {listed}." if listed else "")
-    )
-    sources = [row for its in rows.values() for row in its]
-    title = "Which method is most accurate for the cost of mask and training?"
-    return Question(title, answer, ["method", *at.values()], table, sources)
 
 
 def choice_of_weights() -> Question:

@@ -118,8 +118,10 @@ def compile_plan(spec: Spec, name: str) -> Plan:
         emit_cell(build, spec, cell, budget, cells)
     checks = tuple(plan_checks(build, spec, cells, budgets))
     remarks = (*describe_starts(build, spec), *describe_patterns(spec))
-    networks_of = (tuple(cells), tuple(references))
-    return Plan(name, spec, build.steps, build.sources, *networks_of, checks, horizons, build.starts, remarks)
+    return Plan(
+        name, spec, build.steps, build.sources, tuple(cells), references=tuple(references), checks=checks,
+        horizons=horizons, starts=build.starts, remarks=remarks,
+    )  # fmt: skip
 
 
 def named_user_code(spec: Spec) -> tuple[str, ...]:

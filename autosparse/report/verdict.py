@@ -83,7 +83,7 @@ def judge_method(
         faults = ", ".join(f"{name} ({one.mean:.1f}, {one.fault})" for name, one in lost.items())
         words.append(f"no baseline to compare with: {faults}")
     if costlier:
-        words.append(f"no baselines, at a higher cost: {', '.join(costlier)}")
+        words.append(f"not compared, since they cost more: {', '.join(costlier)}")
     gain = difference(reached, shuffled.trained, images) if shuffled else None
     if gain and shuffled:
         words.append(_compared(gain, f"its own layer quotas, shuffled ({_shown(shuffled, seeds)})", method))
