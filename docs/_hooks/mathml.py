@@ -8,9 +8,9 @@ from typing import Any
 
 _SYMBOLS = {
     "cdot": "⋅", "eta": "η", "theta": "θ", "phi": "ϕ", "sim": "∼", "partial": "∂", "prod": "∏", "sum": "∑",
-    "ge": "≥", "le": "≤", "in": "∈", "times": "×",
+    "ge": "≥", "le": "≤", "in": "∈", "times": "×", "odot": "⊙", "Delta": "Δ", "varepsilon": "ε",
 }  # fmt: skip
-_LETTERS = {"eta", "theta", "phi"}
+_LETTERS = {"eta", "theta", "phi", "Delta", "varepsilon"}
 _SPACES = {",": "0.17em", ";": "0.28em", "quad": "1em", "qquad": "2em"}
 _TOKEN = re.compile(r"\\([A-Za-z]+|.)|([0-9]+(?:\.[0-9]+)?)|(\S)")
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
