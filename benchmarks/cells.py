@@ -87,12 +87,13 @@ def table(network: str, rows: list[Row], order: Callable[[str], float]) -> str:
     sparsities = sorted({row["sparsity"] for row in rows})
     lines = [f"{network:<18}" + "".join(f"{sparsity:>24}" for sparsity in sparsities)]
     for method in sorted({row["method"] for row in rows}, key=lambda name: (order(name), name)):
-        entries = [_entry(of_method(rows, method, sparsity)) for sparsity in sparsities]
+        entries = [entry(of_method(rows, method, sparsity)) for sparsity in sparsities]
         lines.append(f"  {method:<16}" + "".join(f"{entry:>24}" for entry in entries))
     return "\n".join(lines)
 
 
-def _entry(rows: list[Row]) -> str:
+def entry(rows: list[Row]) -> str:
+    """Return test accuracy, mean ± sd over the rows, with validation accuracy in brackets; a dash without rows."""
     if not rows:
         return "–"
     validation = statistics.fmean(row["validation_accuracy"] for row in rows)

@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from cells import spread
+from cells import entry
 from records import Row, append, read, select
 from runs import SPECS, THREADS, dataset, run
 
@@ -114,7 +114,7 @@ def print_tables(*networks: str) -> None:
         print(f"\n{network}\n{'method':<20}{'30% macs':>28}{'10% macs':>28}")
         for name in ranked(of_network):
             cells = [
-                _shown([row for row in select(of_network, method=name) if row["share"] in (share, "100%")])
+                entry([row for row in select(of_network, method=name) if row["share"] in (share, "100%")])
                 for share in ("30%", "10%")
             ]
             print(f"{name:<20}{cells[0]:>28}{cells[1]:>28}")
@@ -161,13 +161,6 @@ def gains(rows: list[Row]) -> list[Gain]:
                 tests.append((name, share, control, test.mean, test.p if test.seeds > 2 else None))
     adjusted = iter(holm([p for *_, p in tests if p is not None]))
     return [Gain(*test, None if p is None else next(adjusted)) for *test, p in tests]
-
-
-def _shown(rows: list[Row]) -> str:
-    if not rows:
-        return "-"
-    validation = fmean(row["validation_accuracy"] for row in rows)
-    return f"{spread([row['test_accuracy'] for row in rows], '.2f', '.2f')} [{validation:.2f}]"
 
 
 def measure_training(*networks: str) -> None:

@@ -17,10 +17,9 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from cells import spread
+from cells import entry
 from records import Row, append, read, select
 from runs import SPECS, THREADS, dataset, run
 
@@ -81,7 +80,7 @@ def print_table() -> None:
     rows = read("recipe")
     print(f"{'':<22}" + "".join(f"{method:>28}" for method in METHODS))
     for option in OPTIONS:
-        print(f"{option:<22}" + "".join(f"{_shown(select(rows, method=m, option=option)):>28}" for m in METHODS))
+        print(f"{option:<22}" + "".join(f"{entry(select(rows, method=m, option=option)):>28}" for m in METHODS))
     for gain in gains(rows):
         p = "no test" if gain.p is None else f"p {gain.p:.2g}"
         print(f"{gain.method}, {gain.option}: {gain.mean:+.2f} points, {p}")
@@ -112,13 +111,6 @@ def gains(rows: list[Row]) -> list[Gain]:
                 tests.append((method, option, test.mean, test.p if test.seeds > 2 else None))
     adjusted = iter(holm([p for *_, p in tests if p is not None]))
     return [Gain(*test, None if p is None else next(adjusted)) for *test, p in tests]
-
-
-def _shown(rows: list[Row]) -> str:
-    if not rows:
-        return "-"
-    validation = fmean(row["validation_accuracy"] for row in rows)
-    return f"{spread([row['test_accuracy'] for row in rows], '.2f', '.2f')} [{validation:.2f}]"
 
 
 if __name__ == "__main__":

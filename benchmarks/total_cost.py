@@ -22,10 +22,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-from cells import spread
+from cells import entry as entry_of
 from records import Row, append, read, select
 from runs import SPECS, THREADS, dataset, run
 
@@ -170,8 +169,7 @@ def shown(network: str, entry: Entry, sparsity: float) -> str:
     common = "".join(f"; {row['test_accuracy']:.1f}" for row in select(read(FILE), lr=COMMON, **keys))
     if not (cells := at_own_rate(network, entry, sparsity)):
         return f"-{common}"
-    validation = fmean(row["validation_accuracy"] for row in cells)
-    return f"{spread([row['test_accuracy'] for row in cells])} [{validation:.1f}] lr {cells[0]['lr']:g}{common}"
+    return f"{entry_of(cells)} lr {cells[0]['lr']:g}{common}"
 
 
 if __name__ == "__main__":

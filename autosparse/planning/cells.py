@@ -6,11 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from autosparse.core.training.under_masks import without_masks
-from autosparse.planning.builder import (
-    Builder,
-    keyed_recipe,
-    tag_of,
-)
+from autosparse.planning.builder import Builder, keyed_recipe, tag_of
 from autosparse.planning.model import Candidate, Cell, PlannedBudget
 from autosparse.spec import DENSE, Method, Spec
 
@@ -18,6 +14,10 @@ REFERENCE = "reference"
 """The role of a dense network that is trained for another length."""
 
 _WHOLE = (DENSE, REFERENCE)
+
+
+Recipes: TypeAlias = "dict[str, tuple[str, tuple[Candidate, ...]]]"
+"""method and budget -> the step that chooses its recipe, and the trainings that it chooses from"""
 
 
 class Named(NamedTuple):
@@ -46,15 +46,15 @@ def add_cell(
     """
     path = one.name if one.role in _WHOLE else f"{one.name}/{budget.name}"
     training, given = _recipe(spec.training, one), dict(inputs)
-    if spec.recipes and path not in recipe:
-        recipe[path] = _candidates(build, spec, inputs, one, budget, path, seed)
+    if (values := [*spec.recipes]) and path not in recipe:
+        recipe[path] = _candidates(build, spec, values, inputs, one, budget, path, seed)
     step, candidates = recipe.get(path, ("", ()))
     candidates = candidates if seed == spec.seeds[0] else ()
     if step:
         training = {name: value for name, value in training.items() if name not in spec.per_method}
         of_candidates = {f"candidate.{number:04d}": tried.train for number, tried in enumerate(candidates)}
         inputs = {**inputs, "recipe": step, **of_candidates}
-    about = {"training": training, "seed": seed, **({"values": [*spec.recipes]} if step else {})}
+    about = {"training": training, "seed": seed, **({"values": values} if step else {})}
     given["train"] = _train(build, f"train/{path}/seed{seed}", inputs, one, budget, about)
     if one.method is not None and one.method.updates_masks:
         base = {role: given[role] for role in ("init", "data", "train")}
@@ -83,10 +83,6 @@ def _recipe(training: Any, one: Named) -> dict[str, Any]:
     return without_masks(keyed_recipe(training)) if one.role in _WHOLE else keyed_recipe(training)
 
 
-Recipes: TypeAlias = "dict[str, tuple[str, tuple[Candidate, ...]]]"
-"""method and budget -> the step that chooses its recipe, and the trainings that it chooses from"""
-
-
 def _train(
     build: Builder,
     name: str,
@@ -106,6 +102,7 @@ def _train(
 def _candidates(
     build: Builder,
     spec: Spec,
+    recipes: Sequence[dict[str, Any]],
     inputs: Mapping[str, str],
     one: Named,
     budget: PlannedBudget,
@@ -115,7 +112,7 @@ def _candidates(
     # A training and an evaluation for each combination of values, and the step that chooses.
     made = []
     roles = ("init", "data") if one.method is not None and one.method.updates_masks else (*inputs,)
-    for values in spec.recipes:
+    for values in recipes:
         training = _recipe(spec.training.model_copy(update=values), one)  # type: ignore[attr-defined]
         tag = "-".join(f"{name}-{value}" for name, value in values.items())
         about = {"training": training, "seed": seed, "attempt": True}
@@ -127,7 +124,7 @@ def _candidates(
         made.append(Candidate(values, train, evaluate))
     tried = {f"train.{number:04d}": candidate.train for number, candidate in enumerate(made)}
     tried |= {f"evaluate.{number:04d}": candidate.evaluate for number, candidate in enumerate(made)}
-    step = build.add(f"recipe/{path}", "choose_recipe", {"values": [*spec.recipes]}, tried, one.purpose)
+    step = build.add(f"recipe/{path}", "choose_recipe", {"values": [*recipes]}, tried, one.purpose)
     return step, tuple(made)
 
 

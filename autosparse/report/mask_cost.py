@@ -11,9 +11,9 @@ from autosparse.report.finished import Finished
 from autosparse.report.recipes import Reference
 from autosparse.report.schema import MaskCost
 from autosparse.spec import DENSE
-from autosparse.steps.context import ChosenRecipe
 from autosparse.steps.train import EvaluateResult
-from autosparse.steps.workload import longest_recipe, sum_counted
+from autosparse.steps.tuning.chosen_recipe import ChosenRecipe
+from autosparse.steps.workload import Counted, longest_recipe, sum_counted
 
 
 def describe_mask_costs(finished: Finished) -> list[MaskCost]:
@@ -37,7 +37,7 @@ def describe_mask_costs(finished: Finished) -> list[MaskCost]:
         counted = sum_counted(works[name].load.counted for steps, _ in seeds for name in steps)
         trained = sum_counted(works[train].load.counted for _, train in seeds)
         mean = {name: round(total / len(seeds)) for name, total in asdict(counted).items()}
-        trainings, whole = (float(f"{part.macs / len(seeds) / dense.macs:.6g}") for part in (counted, trained))
+        trainings, whole = (_ratio(part, len(seeds), dense) for part in (counted, trained))
         costs.append(MaskCost(method, budget, seconds, trainings, **mean, training=whole, training_seconds=training))
     return costs
 
@@ -57,11 +57,16 @@ def describe_references(finished: Finished) -> list[Reference]:
         results = [EvaluateResult.read(finished.open(cell.evaluate)) for cell in cells]
         names = [_training(finished, cell) for cell in cells]
         counted = sum_counted(works[name].load.counted for name in names if name in works)
-        trainings = float(f"{counted.macs / len(cells) / whole.macs:.6g}") if whole and counted.macs else None
+        trainings = _ratio(counted, len(cells), whole) if whole and counted.macs else None
         seconds = round(fmean(map(finished.seconds, names)), 3)
         tests, others = ([getattr(one, f"{split}_accuracy") for one in results] for split in ("test", "validation"))
         references.append(Reference(length, trainings, seconds, len(cells), fmean(tests), fmean(others)))
     return references
+
+
+def _ratio(work: Counted, networks: int, dense: Counted) -> float:
+    # The mean work of one of several networks in dense trainings.
+    return float(f"{work.macs / networks / dense.macs:.6g}")
 
 
 def _training(finished: Finished, cell: Cell) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 from autosparse.report.finished import Finished
 from autosparse.report.recipes import MethodRecipe, Tried
 from autosparse.report.schema import Environment, Provenance, Report
-from autosparse.steps.context import ChosenRecipe
 from autosparse.steps.train import EvaluateResult
+from autosparse.steps.tuning.chosen_recipe import ChosenRecipe
 
 _FACTS = tuple(field.name for field in fields(Environment) if field.name != "steps")
 

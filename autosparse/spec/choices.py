@@ -35,7 +35,7 @@ from autosparse.exporters import exporters
 from autosparse.models import models
 from autosparse.registry import Entry, Option, Registry, options_of, suggestion
 from autosparse.spec.diagnostics import UNREAD, refusal
-from autosparse.spec.document import Incomplete, Rejected
+from autosparse.spec.document import METHODS, Incomplete, Rejected
 from autosparse.spec.section import Different, Rule, Section, go_on
 from autosparse.text import quoted
 from autosparse.trackers import trackers
@@ -232,7 +232,7 @@ def check_values(fields: Mapping[str, Sequence[Any]], training: Any) -> Iterator
             message = f"must be a field of `training` but is {quoted(name)}"
             if name in _OF_MACHINES:
                 message = f"would choose by `{name}`, which changes the speed of a training, not the method"
-            near = suggestion(name, [*known, "methods"])
+            near = suggestion(name, [*known, METHODS])
             yield refusal(message, near or f"fields: {', '.join(known)}", ("per_method", name))
             continue
         if (number := math.prod(map(len, fields.values()))) > MOST_RECIPES:

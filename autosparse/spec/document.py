@@ -18,6 +18,9 @@ import yaml
 
 from autosparse.errors import Problem, SpecError
 
+METHODS = "methods"
+"""The key of the methods in `compare: {methods: [...], lr: [...]}`."""
+
 Path: TypeAlias = "tuple[str | int, ...]"
 
 LARGEST, _DEEPEST, _MOST_VALUES, _MOST_PROBLEMS = 2**20, 64, 100_000, 100
@@ -94,8 +97,8 @@ class Document:
     def written(self, path: Path) -> Path:
         """Return the path of a value as it is written: in `compare: {methods: [...], lr: [...]}`, or unchanged."""
         if isinstance(self.data, dict) and isinstance(self.data.get("compare"), dict):
-            if path[:1] == ("compare",) and path[1:2] != ("methods",):
-                return ("compare", "methods", *path[1:])
+            if path[:1] == ("compare",) and path[1:2] != (METHODS,):
+                return ("compare", METHODS, *path[1:])
             if path[:1] == ("per_method",):
                 return ("compare", *path[1:])
         return path

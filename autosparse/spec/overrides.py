@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, get_args, get_origin
 from autosparse.core.presets import PRESETS
 from autosparse.errors import Problem, SpecError, UsageError
 from autosparse.spec.choices import Choice
-from autosparse.spec.document import Document, Mark, Path, Rejected, Repeated, parse_document, plain_values
+from autosparse.spec.document import METHODS, Document, Mark, Path, Rejected, Repeated, parse_document, plain_values
 from autosparse.spec.method import Method
 from autosparse.spec.schema import Spec
 from autosparse.spec.section import Section
@@ -116,14 +116,14 @@ def set_value(document: Document, path: Path, value: Document) -> None:
     compare = document.data.get("compare")
     if path == ("compare",) and isinstance(compare, dict) and isinstance(value.data, list):
         # A list in place of `{methods: [...], lr: [...]}` replaces the methods.
-        below = ("compare", "methods")
+        below = ("compare", METHODS)
         marks, keys = ({(*below, *at[1:]): mark for at, mark in part.items()} for part in (value.values, value.keys))
         path, value = below, Document(value.data, marks, keys)
     if path[:1] == ("compare",) and len(path) > 1 and isinstance(compare, list):
-        document.data["compare"] = {"methods": compare}
+        document.data["compare"] = {METHODS: compare}
         for part in (document.values, document.keys):
             listed = {at: part.pop(at) for at in [*part] if at[:1] == ("compare",)}
-            part.update({("compare", "methods", *at[1:]): mark for at, mark in listed.items()})
+            part.update({("compare", METHODS, *at[1:]): mark for at, mark in listed.items()})
             part.update({at: mark for at, mark in listed.items() if at == ("compare",)})
     _set(document, path, value)
 

@@ -26,6 +26,7 @@ from autosparse.spec.choices import (
     listed,
 )
 from autosparse.spec.diagnostics import refusal
+from autosparse.spec.document import METHODS
 from autosparse.spec.learning import (
     MOST_ROUNDS,
     Irp,
@@ -52,8 +53,6 @@ Budgets = Annotated[
 
 
 MOST_LENGTH, AUTO = 1000.0, "auto"
-METHODS = "methods"
-"""The key of the methods in `compare: {methods: [...], lr: [...]}`."""
 
 _COMPARED_CHANNELS = ("magnitude", "snip", "synflow")
 """The methods that are compared by default with one of whole channels, in its unit."""

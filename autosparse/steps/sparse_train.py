@@ -22,12 +22,11 @@ from autosparse.steps.context import (
     load_network,
     masks_of,
     on_device,
-    recipe_of,
-    takes_candidate,
 )
 from autosparse.steps.mask import Made, explaining, pruning_of, shuffle_cost, write_masks
 from autosparse.steps.mask_result import MaskResult, read_masks, start_from
 from autosparse.steps.train import SparseTrainResult
+from autosparse.steps.tuning.chosen_recipe import recipe_of, takes_candidate
 from autosparse.steps.workload import Facts, Workload, training_workload
 
 

@@ -36,11 +36,10 @@ from autosparse.steps.context import (
     load_network,
     masks_of,
     on_device,
-    recipe_of,
     restore,
-    takes_candidate,
 )
 from autosparse.steps.mask_result import read_masks, slicing_under, start_from
+from autosparse.steps.tuning.chosen_recipe import recipe_of, takes_candidate
 from autosparse.steps.workload import LINE, Facts, Workload, training_workload
 from autosparse.store import Artifact
 

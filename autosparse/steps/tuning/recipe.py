@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from autosparse.steps._base import Context, operations
-from autosparse.steps.context import ChosenRecipe
 from autosparse.steps.train import EvaluateResult, read_trained
+from autosparse.steps.tuning.chosen_recipe import ChosenRecipe
 from autosparse.steps.workload import LINE, Facts, Workload
 
 

@@ -12,8 +12,8 @@ from autosparse.planning.model import Plan
 from autosparse.report.cells import frontier
 from autosparse.report.provenance import common_recipe, recipe_table
 from autosparse.report.schema import Report
-from autosparse.steps.context import ChosenRecipe
 from autosparse.steps.train import EvaluateResult, read_trained
+from autosparse.steps.tuning.chosen_recipe import ChosenRecipe
 from autosparse.store import Artifact, Store
 from tests.conftest import Workspace
 from tests.plans import compiled

@@ -23,7 +23,7 @@ from autosparse.core.weights import Tensors
 from autosparse.errors import DamagedArtifact
 from autosparse.exporters import Quartiles, Speed
 from autosparse.steps import StepResult, check, operations
-from autosparse.steps.context import ChosenRecipe, images_of, masks_of
+from autosparse.steps.context import images_of, masks_of
 from autosparse.steps.data import DataResult
 from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
 from autosparse.steps.init import InitResult
@@ -34,6 +34,7 @@ from autosparse.steps.mask_result import MaskResult
 from autosparse.steps.sanity import SanityResult
 from autosparse.steps.scorer import ScorerResult
 from autosparse.steps.train import EvaluateResult, LayerResult, SparseTrainResult, TrainResult, read_trained
+from autosparse.steps.tuning.chosen_recipe import ChosenRecipe
 from autosparse.steps.tuning.study import TrialResult, TuneResult
 from autosparse.store import Artifact, Draft, Store, canonical, dump_tensors
 from tests.conftest import Workspace, call
