@@ -52,7 +52,8 @@ Budgets = Annotated[
 ]
 
 
-MOST_LENGTH, AUTO = 1000.0, "auto"
+AUTO = "auto"
+Length = Annotated[float, Gt(0), Le(1000)]
 
 _COMPARED_CHANNELS = ("magnitude", "snip", "synflow")
 """The methods that are compared by default with one of whole channels, in its unit."""
@@ -108,9 +109,9 @@ class Spec(Section):
         about("baselines for `method`; `dense` is the unpruned network; of `unit: channel` by default whole channels"),
     ] = Field(("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True)
     dense_lengths: Annotated[
-        tuple[Annotated[float, Gt(0), Le(MOST_LENGTH), WrapValidator(go_on)], ...],
+        tuple[Annotated[Length, WrapValidator(go_on)], ...],
         Different(),
-        BeforeValidator(listed, json_schema_input_type=float | tuple[float, ...]),
+        BeforeValidator(listed, json_schema_input_type=Length | tuple[Length, ...]),
         about(
             "lengths at which the dense network is trained too, in multiples of `training.epochs`, such as [0.5, 2]: "
             "the reference curve of accuracy against cost"
@@ -388,8 +389,8 @@ def spec_schema() -> dict[str, Any]:
     mapping = {"type": "object", "properties": {METHODS: methods}, "additionalProperties": fields}
     about_it = {name: part for name, part in listed.items() if name not in methods}
     properties["compare"] = {**about_it, "anyOf": [methods, mapping]}
-    method = properties["method"]
-    properties["method"] = {**method, "anyOf": [{"$ref": method.pop("$ref")}, {"const": AUTO}]}
+    of_method = properties["method"].pop("$ref")
+    properties["method"]["anyOf"] = [{"$ref": of_method}, {"const": AUTO}]
     properties["extends"] = {
         "type": "string",
         "description": "base spec, relative to this one; its values apply where this one sets none",
