@@ -4,11 +4,12 @@ NETWORK is `vgg` (specs/vgg_cifar_parquet.yaml) or `resnet20` (the same spec wit
 CIFAR-10 in Parquet files. A cell is one entry, a method with the length of its training, at one sparsity, learning rate
 and seed. Cost is counted in dense trainings of five epochs, for masks and training together.
 
-Every method has its own learning rate: the best of `RATES` on validation images at the first seed, at every sparsity.
-An entry whose training is only longer takes the rate of the shorter one. Other criteria run at the common rate and the
-first seed alone: the best three by validation accuracy have a rate of their own. Every finished cell is a row of
+Every method has its own learning rate: the best of `RATES` on validation images at sparsity 0.98 and the first seed.
+Other sparsities and seeds take it, and so does an entry whose training is only longer. Criteria before training are
+tried at the common rate, sparsity and seed; the best three on validation images go on. Every finished cell is a row of
 `results/total_cost.jsonl`; the command skips cells that have a row. `run NETWORK DATA [SPARSITY]... --share 1/2` takes
-every second cell, for two processes that share the file; run again without it at the end.
+every second cell, for two processes that share the file; run again without it at the end. Entries of 10.5 trainings,
+a final training ten times as long for the search, run at 0.98 alone.
 
 `python benchmarks/total_cost.py table` prints test accuracy after the last epoch, mean ± standard deviation over seeds.
 """
@@ -21,6 +22,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,9 @@ from runs import SPECS, THREADS, dataset, run
 SPEC, FILE = SPECS / "vgg_cifar_parquet.yaml", "total_cost"
 RATES, COMMON, SEEDS = (0.1, 0.2, 0.4, 0.8), 0.1, (0, 1, 2)
 EPOCHS = 5.0
-CRITERIA = ("ER", "ERK", "SNIP", "GraSP", "FORCE", "ProsPr", "NPB", "NTK-SAP", "PX", "Fisher", "Hutchinson")
+TUNED, BEST = 0.98, 3  # sparsity at which rates are chosen, and number of criteria that go on
+CRITERIA = ("ER", "ERK", "SNIP", "iterative SNIP", "SynFlow", "GraSP", "FORCE", "ProsPr", "NPB", "NTK-SAP", "PX",
+            "Fisher", "Hutchinson")  # fmt: skip
 _SEARCH = {"criterion": "magnitude", "allocation": "igq", "selection": "top"}
 
 
@@ -45,8 +49,8 @@ class Entry:
     epochs: float = EPOCHS
     rate_of: str = ""
     """entry whose learning rate it takes; empty for its own"""
-    brief: bool = False
-    """True for a criterion that is tried at the common rate and the first seed alone"""
+    criterion: bool = False
+    """True for masks before training, of which the best three go on"""
 
     @property
     def label(self) -> str:
@@ -68,16 +72,15 @@ def _longer(name: str, method: Any, *costs: float) -> list[Entry]:
 
 ENTRIES = [
     *_longer("dense", None, 1.5, 2.5, 6),
-    *_longer("IGQ", "igq", 1.5, 2.5, 6),
-    *_longer("iterative SNIP", "iterative_snip"),
-    *_longer("SynFlow", "synflow"),
-    *(Entry(name, 1.0, name.lower().replace("-", "_"), brief=True) for name in CRITERIA),
+    *_longer("IGQ", "igq", 1.5, 2.5, 6, 10.5),
+    *(Entry(name, 1.0, name.lower().replace("-", "_").replace(" ", "_"), criterion=True) for name in CRITERIA),
     *_longer("SET", "set"),
-    *_longer("RigL", "rigl", 1.5, 2.5, 6),
-    *_longer("GMP", "gmp", 1.5, 2.5, 6),
+    *_longer("RigL", "rigl", 1.5, 2.5, 6, 10.5),
+    *_longer("PWMPR", "pwmpr"),
+    *_longer("GMP", "gmp", 1.5, 2.5, 6, 10.5),
     *_longer("GMP, uniform", {"name": "gmp_uniform", "preset": "gmp", "allocation": "uniform"}),
     *_longer("AC/DC", "ac_dc"),
-    *(_search(cost) for cost in (1.5, 2.5, 6)),
+    *(_search(cost) for cost in (1.5, 2.5, 6, 10.5)),
     *(_search(cost, rewind=False) for cost in (1.5, 2.5, 6)),
     Entry("learning-rate rewinding", 6, "lr_rewinding"),
     Entry("IRP", 6, "irp", rate_of="search, 1.5"),
@@ -99,14 +102,34 @@ def run_cells(network: str, data: str, *words: str) -> None:
 
 def _missing(network: str, sparsity: float) -> Iterator[tuple[Entry, float, int]]:
     # The cells that can run now: all rates at the first seed, then the best one at the other seeds.
-    cheap = sorted(ENTRIES, key=lambda entry: (entry.cost > 1.5, entry.brief, bool(entry.rate_of), entry.cost))
-    for seed in SEEDS:
-        for entry in cheap:
-            own = not entry.rate_of and seed == SEEDS[0]
-            rate = None if own else best_rate(network, entry.rate_of or entry.label, sparsity)
-            for one in ((COMMON,) if entry.brief else RATES) if own else [rate] if rate else []:
-                if not _has(network, entry, sparsity, one, seed):
-                    yield entry, one, seed
+    cheap = sorted(ENTRIES, key=lambda entry: (entry.criterion, bool(entry.rate_of), entry.cost))
+    for most, seed in product((1.5, 6, 11), SEEDS):
+        for entry in [entry for entry in cheap if entry.cost <= (most if sparsity == TUNED else 6)]:
+            for rate in _rates(network, entry, tuning=(sparsity, seed) == (TUNED, SEEDS[0])):
+                if not _has(network, entry, sparsity, rate, seed):
+                    yield entry, rate, seed
+
+
+def _rates(network: str, entry: Entry, *, tuning: bool) -> tuple[float, ...]:
+    # None before they are known; the criteria that do not go on have the common rate.
+    if tuning and not entry.rate_of:
+        return RATES if not entry.criterion or entry in best_criteria(network) else (COMMON,)
+    rate = best_rate(network, entry.rate_of or entry.label)
+    return () if rate is None else (rate,)
+
+
+def best_criteria(network: str) -> list[Entry]:
+    """Return the criteria with the best validation accuracy at the common rate; none before all were tried."""
+    entries = [entry for entry in ENTRIES if entry.criterion]
+    rows = {entry.label: select(_tried(network, entry.label), lr=COMMON) for entry in entries}
+    if not all(rows.values()):
+        return []
+    return sorted(entries, key=lambda entry: -rows[entry.label][0]["validation_accuracy"])[:BEST]
+
+
+def _tried(network: str, label: str) -> list[Row]:
+    sparsity = 0.0 if label.startswith("dense") else TUNED
+    return select(read(FILE), network=network, entry=label, sparsity=sparsity, seed=SEEDS[0])
 
 
 def _has(network: str, entry: Entry, sparsity: float, rate: float, seed: int) -> bool:
@@ -118,11 +141,9 @@ def _of(entry: Entry, sparsity: float) -> float:
     return 0.0 if entry.method is None else sparsity
 
 
-def best_rate(network: str, label: str, sparsity: float) -> float | None:
-    """Return the rate with the best validation accuracy at the first seed; None before all were tried."""
-    sparsity = 0.0 if label.startswith("dense") else sparsity
-    rows = select(read(FILE), network=network, entry=label, sparsity=sparsity, seed=SEEDS[0])
-    reached = {row["lr"]: row["validation_accuracy"] for row in rows}
+def best_rate(network: str, label: str) -> float | None:
+    """Return the rate with the best validation accuracy; None before all were tried."""
+    reached = {row["lr"]: row["validation_accuracy"] for row in _tried(network, label)}
     return max(reached, key=reached.__getitem__) if {*RATES} <= {*reached} else None
 
 
@@ -141,7 +162,9 @@ def _measure(network: str, data: str, entry: Entry, sparsity: float, rate: float
     kept = ("test_accuracy", "validation_accuracy", "kept", "total")
     about = {"entry": entry.label, "method": entry.name, "cost": entry.cost, "sparsity": _of(entry, sparsity)}
     cell = {"network": network, **about, "lr": rate, "seed": seed, **{part: result[part] for part in kept}}
-    append(FILE, [{**cell, "precision": "float32", "spec": report["spec"]}])
+    [cost] = report["mask_costs"]
+    seconds = {"mask_seconds": cost["seconds"], "training_seconds": cost["training_seconds"]}
+    append(FILE, [{**cell, **seconds, "precision": "float32", "spec": report["spec"]}])
     print(f"{network} {entry.label} {sparsity} lr {rate} seed {seed}: {cell['test_accuracy']:.2f}", flush=True)
 
 
@@ -158,7 +181,7 @@ def print_tables() -> None:
 
 def at_own_rate(network: str, entry: Entry, sparsity: float) -> list[Row]:
     """Return the cells of an entry at its learning rate, in the order of seeds."""
-    rate = best_rate(network, entry.rate_of or entry.label, sparsity)
+    rate = best_rate(network, entry.rate_of or entry.label)
     keys = {"network": network, "entry": entry.label, "sparsity": _of(entry, sparsity), "lr": rate}
     return sorted(select(read(FILE), **keys), key=lambda row: row["seed"]) if rate else []
 
