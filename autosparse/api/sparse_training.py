@@ -166,7 +166,8 @@ def sparse_training(
         steps: Number of optimizer steps of the whole training.
         sparsity: Fraction of the prunable weights that are zero at the end, in [0, 1).
         method: Preset such as `rigl`, `set`, `gmp` or `ac_dc`, or a mapping as in a spec with `updates`.
-        batches: Batches for the masks to start from, if their criterion needs some; see `prune`.
+        batches: Batches for the masks to start from, if their criterion needs some; see `prune`. Growth by paths
+            (PWMPR) needs one, for the input shape.
         loss: Loss of that criterion; see `prune`.
         seed: Seed of the masks to start from and of random growth.
         scorer: Scorer of the criterion `learned`; see `prune`.
@@ -213,6 +214,8 @@ def sparse_training(
     generator = torch.Generator().manual_seed(seed_of("updates", seed))
     with isolated(plain, seed):
         evidence = gather(plain, batches, loss, request, scorer or DEFAULT, prunable, exclude)
+        if request.method.updates.entry.facts.get("needs_example"):
+            evidence.example()  # raises without batches, before the first step
         pruning = pruning_of(evidence, request.method, sparsity)
         rule: Callable[..., MaskUpdates] = request.method.updates.entry.function
         updates = rule(pruning, generator, **request.method.updates.options())

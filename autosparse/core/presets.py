@@ -110,6 +110,10 @@ PRESETS: dict[str, tuple[str, Method]] = {
         "dynamic sparse training with random growth (Mocanu et al. 2018)",
         _sparse_training("er", {"name": "drop_and_grow", "grow": "random", "decay": "constant"}),
     ),
+    "pwmpr": (
+        "growth during training, drawn by the products of weights on paths (Yao & Dovrolis 2025; here to the budget)",
+        _sparse_training("erk", "path_growth"),
+    ),
     "gmp": (
         "gradual magnitude pruning during training, one threshold for all layers (Zhu & Gupta 2017)",
         _sparse_training("global", "gradual", "magnitude"),

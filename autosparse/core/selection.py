@@ -234,7 +234,7 @@ def _drawn(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 
 def _sampled(scores: torch.Tensor, generator: torch.Generator, *, temperature: float) -> torch.Tensor:
-    return _standard(scores) / temperature + _gumbel(scores, generator)
+    return _standard(scores) / temperature + gumbel(scores, generator)
 
 
 @selections.register(blind=True, draws=True, ranks=_drawn, source="Su et al. 2020; Frankle et al. 2021")
@@ -301,7 +301,8 @@ def _standard(scores: torch.Tensor) -> torch.Tensor:
     return (values - alive.mean()) / torch.where(spread > 0, spread, 1.0)
 
 
-def _gumbel(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def gumbel(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draw Gumbel noise of the shape and device of scores, float64."""
     uniform = torch.rand(scores.shape, generator=generator, dtype=torch.float64, device="cpu")
     return -(-uniform.clamp_min(1e-300).log()).log().to(scores.device)
 

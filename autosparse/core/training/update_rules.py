@@ -1,9 +1,9 @@
 """Update rules by name: dynamic sparse training, gradual pruning, alternating and iterative pruning.
 
 A rule is `(pruning, generator) -> MaskUpdates`: the method's other choices with the number of weights to keep, and the
-source of random draws. Facts: `starts` is `sparse` for a rule that keeps the number of weights of the method's masks,
-`dense` for one that prunes trained weights by the method's criterion and allocation; `cycles`, a function of the
-options, gives the number of trainings.
+source of random draws. Facts: `starts` is `sparse` for a rule that begins with the method's masks and ends with as many
+weights, `dense` for one that prunes trained weights by the method's criterion and allocation; `cycles`, a function of
+the options, gives the number of trainings; `needs_example`, if it runs the network on inputs of their shape.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 
 from autosparse.core.schedule import Pruning, exponential_counts
-from autosparse.core.selection import keep_top
+from autosparse.core.selection import gumbel, keep_top
 from autosparse.core.training.updates import MaskUpdates, Moment
-from autosparse.core.weights import Tensors, full_masks
+from autosparse.core.weights import Tensors, full_masks, kept
 from autosparse.lazy_torch import torch
 from autosparse.registry import Added, Range, Registry
 
@@ -155,6 +155,85 @@ def _highest(scores: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, order, chosen)
 
 
+@update_rules.register(starts="sparse", needs_example=True, source="Yao & Dovrolis 2025, PWMPR")
+def path_growth(
+    pruning: Pruning,
+    generator: torch.Generator,
+    *,
+    start: Annotated[
+        Share, Gt(0), Range(0.1, 1.0), "share of the weights to keep that are present after the first step"
+    ] = 0.5,
+    end: End = 0.75,
+    every: Every = "auto",
+) -> MaskUpdates:
+    """Grow weights while training, drawn in proportion to the weights on their paths (PWMPR).
+
+    Begins with a share of the method's masks and adds as many weights at every update, all layers together, from zero.
+    The probability of a weight is the sum over all paths through it of the product of the other weights' sizes: the
+    gradient of the flow in SynFlow's linear positive network, which needs no images. Where fewer weights lie on paths
+    than are to be drawn, the others follow uniformly. The authors also search the density at which accuracy stops to
+    rise; here it is the budget's.
+
+    Args:
+        pruning: Network, the number of weights to keep, and the method's other choices.
+        generator: Source of random draws, on the CPU.
+        start: Share of the weights to keep that the first update leaves, drawn among the method's masks.
+        end: Share of the steps at which the number of weights is reached.
+        every: Number of training steps between two updates; `auto` is 100, or a fortieth of a shorter training.
+
+    Returns:
+        Updates at step 0, every `every` steps, and one at `end`.
+
+    References:
+        Yao & Dovrolis 2025, arXiv 2509.25665.
+    """
+    due, last_of = _until(end, every)
+
+    def change(moment: Moment) -> Tensors:
+        last = last_of(moment.steps)
+        part = start + (1 - start) * moment.step / last if last else 1.0
+        keep = max(1, round(part * pruning.keep))
+        absent = moment.masks if moment.step == 0 else {name: ~mask for name, mask in moment.masks.items()}
+        more = keep if moment.step == 0 else keep - sum(kept(moment.masks).values())
+        drawn = drawn_by(path_products(pruning, moment), absent, more, generator)
+        return drawn if moment.step == 0 else {name: mask | drawn[name] for name, mask in moment.masks.items()}
+
+    return MaskUpdates(due, change, generator=generator)
+
+
+def path_products(pruning: Pruning, moment: Moment) -> Tensors:
+    """Return the sum over the paths through each weight of the product of the sizes of their other weights, float64.
+
+    Every path passes present weights alone, apart from the weight itself. Raises ValueError if a sum is not finite.
+    """
+    evidence = replace(pruning.evidence, trained=moment.state()).masked(moment.masks)
+    leaves = {name: weight.detach().abs().double().requires_grad_() for name, weight in evidence.weights.items()}
+    _, gradient = evidence.flow_gradient(leaves)
+    for name, values in gradient.items():
+        if not bool(values.isfinite().all()):
+            raise ValueError(f"the products of weights on paths through layer {name} are not finite numbers")
+    return gradient
+
+
+def drawn_by(scores: Tensors, among: Tensors, count: int, generator: torch.Generator) -> Tensors:
+    """Return masks of `count` weights `among` those of masks, drawn without replacement in proportion to their scores.
+
+    Weights of score zero follow when no others are left, uniformly. Scores are not negative.
+    """
+    # The highest logarithms plus Gumbel noise are such a sample (Kool et al. 2019).
+    keys = []
+    for name, values in scores.items():
+        chance = values.double().cpu()
+        chance = torch.where(chance > 0, chance.clamp_min(1e-300).log(), _NEVER) + gumbel(chance, generator)
+        keys.append(chance.masked_fill(~among[name].cpu(), -math.inf).flatten())
+    chosen = keep_top(torch.cat(keys), count).split([part.numel() for part in keys])
+    parts = zip(scores.items(), chosen, strict=True)
+    return {name: part.view(values.shape).to(values.device) for (name, values), part in parts}
+
+
+_NEVER = -1e6  # below the logarithm of every positive number
+
+
 @update_rules.register(starts="dense", source="Zhu & Gupta 2017, eq. 1")
 def gradual(
     pruning: Pruning,
@@ -182,14 +261,10 @@ def gradual(
     References:
         Zhu & Gupta 2017, arXiv 1710.01878, eq. 1.
     """
-    regular = _regular(begin, 1.0, every)
-
-    def due(step: int, steps: int) -> bool:
-        last = round(end * (steps - 1))
-        return step == last or (regular(step, steps) and step < last)
+    due, last_of = _until(end, every, begin)
 
     def change(moment: Moment) -> Tensors:
-        last = round(end * (moment.steps - 1))
+        last = last_of(moment.steps)
         first = min(last, math.ceil(begin * moment.steps))
         left = 1 - (moment.step - first + 1) / (last - first + 1)
         return _pruned(pruning, moment, pruning.keep + round(left**3 * (pruning.total - pruning.keep)))
@@ -294,6 +369,22 @@ def _regular(begin: float, end: float, every: int | Literal["auto"]) -> Callable
         return first <= step < end * steps and (step - first) % interval == 0
 
     return due
+
+
+def _until(
+    end: float, every: int | Literal["auto"], begin: float = 0.0
+) -> tuple[Callable[[int, int], bool], Callable[[int], int]]:
+    # Whether masks change at a step: regularly, and at the last one, which the second function returns.
+    regular = _regular(begin, 1.0, every)
+
+    def last_of(steps: int) -> int:
+        return round(end * (steps - 1))
+
+    def due(step: int, steps: int) -> bool:
+        last = last_of(steps)
+        return step == last or (regular(step, steps) and step < last)
+
+    return due, last_of
 
 
 _USUAL, _UPDATES = 100, 40  # steps between updates, as published, and updates of a training that is too short for it

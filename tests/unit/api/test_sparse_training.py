@@ -17,7 +17,7 @@ from autosparse.core.training.update_rules import exchanged
 from autosparse.errors import UsageError
 
 STEPS = 24
-METHODS = ["rigl", "set", "gmp", "ac_dc", "lr_rewinding"]
+METHODS = ["rigl", "set", "pwmpr", "gmp", "ac_dc", "lr_rewinding"]
 X = torch.randn(32, 8, generator=torch.Generator().manual_seed(1))
 Y = torch.arange(32) % 4
 
@@ -40,7 +40,7 @@ def trained(method: Any, kind: str = "SGD", steps: int = STEPS) -> tuple[nn.Modu
     """A network trained with changing masks, at sparsity 0.75."""
     model = network()
     optimizer = optimizer_of(kind, model)
-    training = sparse_training(model, optimizer, steps=STEPS, sparsity=0.75, method=method)
+    training = sparse_training(model, optimizer, steps=STEPS, sparsity=0.75, method=method, batches=[(X, Y)])
     loop(model, optimizer, steps)
     return model, training
 
@@ -70,7 +70,7 @@ def test_masked_weights_are_zero_between_steps(method: str) -> None:
     """After every single step, also one that lets the gradients of masked weights pass."""
     model = network()
     optimizer = optimizer_of("SGD", model)
-    training = sparse_training(model, optimizer, steps=STEPS, sparsity=0.75, method=method)
+    training = sparse_training(model, optimizer, steps=STEPS, sparsity=0.75, method=method, batches=[(X, Y)])
     for _ in range(STEPS):
         loop(model, optimizer, 1)
         for name, mask in training.masks.items():
@@ -82,7 +82,7 @@ def test_rigl_takes_the_largest_gradients() -> None:
     method = {"preset": "rigl", "updates": {"name": "drop_and_grow", "every": 100, "share": 0.5}}
     model = network()
     optimizer = optimizer_of("SGD", model)
-    training = sparse_training(model, optimizer, steps=STEPS, sparsity=0.75, method=method)
+    training = sparse_training(model, optimizer, steps=STEPS, sparsity=0.75, method=method, batches=[(X, Y)])
     masks, reference = Masks(training.masks), network()
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     loop(model, optimizer, 1)
@@ -105,7 +105,7 @@ def test_rigl_takes_the_largest_gradients() -> None:
 @pytest.mark.parametrize(("kind", "order"), [("SGD", 1), ("AdamW", 1), ("SGD", -1)])
 def test_a_checkpoint_continues_bit_for_bit(method: str, kind: str, order: int) -> None:
     """Model, optimizer and training loaded in the middle, in either order, end with the same weights and masks."""
-    options = {"steps": STEPS, "sparsity": 0.75, "method": with_few_updates(method)}
+    options = {"steps": STEPS, "sparsity": 0.75, "method": with_few_updates(method), "batches": [(X, Y)]}
     model = network()
     optimizer = optimizer_of(kind, model)
     training = sparse_training(model, optimizer, **options)
@@ -155,7 +155,7 @@ def test_gradients_of_masked_weights_are_zero_except_at_updates() -> None:
     model = network()
     optimizer = optimizer_of("SGD", model)
     method = {"preset": "set", "updates": {"name": "drop_and_grow", "grow": "random", "every": 4}}
-    training = sparse_training(model, optimizer, steps=STEPS, sparsity=0.75, method=method)
+    training = sparse_training(model, optimizer, steps=STEPS, sparsity=0.75, method=method, batches=[(X, Y)])
     passed = []
     for step in range(8):
         mask = training.masks["0.weight"]
@@ -215,4 +215,11 @@ def test_prune_has_no_weights_to_return() -> None:
     """A search that does not rewind belongs to a training."""
     method = {"preset": "mask_search", "schedule": {"name": "search", "rewind": False}}
     with pytest.raises(UsageError, match="`prune` returns masks alone"):
-        autosparse.prune(network(), sparsity=0.75, method=method)
+        autosparse.prune(network(), sparsity=0.75, method=method, batches=[(X, Y)])
+
+
+def test_growth_by_paths_needs_the_shape_of_inputs() -> None:
+    """Without batches the call itself is an error, not a step in the middle of training."""
+    model = network()
+    with pytest.raises(UsageError, match="there are no batches"):
+        sparse_training(model, optimizer_of("SGD", model), steps=STEPS, sparsity=0.75, method="pwmpr")

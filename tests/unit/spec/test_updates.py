@@ -42,6 +42,8 @@ def test_presets_have_a_rule(name: str) -> None:
         ({"preset": "gmp", "updates": {"name": "gradual", "begin": 0.9, "end": 0.5}}, "updates", "after `end` 0.5"),
         ({"preset": "ac_dc", "updates": {"name": "alternating", "begin": 0.9}}, "updates", "after `end` 0.85"),
         ({"preset": "rigl", "updates": {"name": "drop_and_grow", "share": 0}}, "updates", "greater than 0"),
+        ({"preset": "pwmpr", "updates": {"name": "path_growth", "start": 0}}, "updates", "greater than 0"),
+        ({"preset": "pwmpr", "updates": {"name": "path_growth", "start": 1.5}}, "updates", "less than or equal to 1"),
     ],
 )
 def test_wrong_combinations(method: dict[str, Any], at: str, part: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ from autosparse.core.schedule import Pruning, exponential_counts
 from autosparse.core.selection import selections
 from autosparse.core.training.loop import SparseTraining, train, train_sparse
 from autosparse.core.training.recipe import Recipe, training_steps_of
-from autosparse.core.training.update_rules import exchanged, exchanged_in_rows, update_rules
-from autosparse.core.training.updates import MaskUpdates
+from autosparse.core.training.update_rules import drawn_by, exchanged, exchanged_in_rows, path_products, update_rules
+from autosparse.core.training.updates import MaskUpdates, Moment
 from autosparse.core.weights import describe_layers, full_masks, kept, prunable_weights, total_of
 from tests.unit.core.conftest import SHAPE, Small, assert_same, images_of, random_masks, seeded, small
 
@@ -271,3 +272,89 @@ def test_constant_fan_in_stays(grow: str) -> None:
     for name in start:
         assert fan_in(start, name) == fan_in(made.masks, name)
         assert max(fan_in(start, name)) - min(fan_in(start, name)) <= 1
+
+
+def test_growth_adds_as_many_weights_at_every_update() -> None:
+    """From half of the weights, straight to all of them at the end of growth; what has grown stays."""
+    _, result = trained("path_growth", sparse=True, start=0.5, every=4, end=0.75)
+    keep = sum(kept(random_masks(small())).values())
+
+    assert [0, 4, 8, 12, 13] == [change.step for change in result.changes]
+    assert [round(keep * (0.5 + 0.5 * step / 13)) for step in (0, 4, 8, 12, 13)] == [
+        change.kept for change in result.changes
+    ]
+    grown = [change.grown for change in result.changes]
+    assert grown == [0, *(after.kept - before.kept for before, after in pairwise(result.changes))]
+
+
+def test_growth_begins_among_the_masks() -> None:
+    """The first weights are some of those of the method's masks; weights that grow are others than the present ones."""
+    masks = random_masks(small())
+    moment = moment_of(small(), masks)
+    updates = update_rules["path_growth"].function(pruning_of(small(), sum(kept(masks).values())), seeded(3))
+    first = updates.change(moment)
+    later = updates.change(replace(moment, step=5, masks=first))
+
+    assert sum(kept(first).values()) < sum(kept(later).values())
+    for name, mask in masks.items():
+        assert not bool((first[name] & ~mask).any())
+        assert not bool((first[name] & ~later[name]).any())
+
+
+def moment_of(model: torch.nn.Module, masks: dict[str, Tensor], step: int = 0) -> Moment:
+    """A moment of a training of 18 steps."""
+    weights = {name: weight.detach() * masks[name] for name, weight in prunable_weights(model).items()}
+    return Moment(step, STEPS, weights, weights, masks, lambda: {**model.state_dict(), **weights})
+
+
+def test_path_products_are_those_of_the_other_weights() -> None:
+    """By hand, in two linear layers: the present weights into an input's unit, times those out of the output's."""
+    model = torch.nn.Sequential(torch.nn.Linear(3, 2, bias=False), torch.nn.Linear(2, 2, bias=False))
+    first, second = torch.tensor([[1.0, -2.0, 0.5], [3.0, 1.0, -1.0]]), torch.tensor([[2.0, -1.0], [0.5, 4.0]])
+    model.load_state_dict({"0.weight": first, "1.weight": second})
+    masks = {
+        "0.weight": torch.tensor([[1, 0, 1], [0, 0, 0]]).bool(),
+        "1.weight": torch.tensor([[1, 0], [0, 1]]).bool(),
+    }
+    example = torch.zeros(1, 3)
+    evidence = Evidence.dense(model, describe_layers(model, example), lambda count: [], seeded(0), lambda: example)
+    given = replace(pruning_of(small(), 5), evidence=evidence)
+    made = path_products(given, moment_of(model, masks))
+
+    after = (second.abs() * masks["1.weight"]).sum(dim=0)
+    before = (first.abs() * masks["0.weight"]).sum(dim=1)
+    assert_same({"0.weight": after.view(2, 1).expand(2, 3).double()}, {"0.weight": made["0.weight"]})
+    assert_same({"1.weight": before.expand(2, 2).double()}, {"1.weight": made["1.weight"]})
+
+
+def test_growth_draws_in_proportion() -> None:
+    """Of 8,000 draws of one weight each has its share, within 4 standard deviations; scores of zero are never drawn."""
+    scores = {"a": torch.tensor([1.0, 0.0, 5.0]), "b": torch.tensor([[2.0], [2.0]])}
+    among = {"a": torch.tensor([True, True, True]), "b": torch.tensor([[True], [False]])}
+    generator, draws = seeded(4), 8000
+    counts = torch.zeros(5)
+    for _ in range(draws):
+        made = drawn_by(scores, among, 1, generator)
+        counts += torch.cat([made["a"].flatten(), made["b"].flatten()])
+
+    for count, share in zip(counts.tolist(), (1 / 8, 0.0, 5 / 8, 2 / 8, 0.0), strict=True):
+        assert abs(count - draws * share) <= 4 * math.sqrt(draws * share * (1 - share))
+
+
+def test_growth_fills_up_with_weights_on_no_path() -> None:
+    """Weights of score zero follow, in any layer, where fewer than asked have one."""
+    scores = {"a": torch.tensor([3.0, 0.0, 0.0]), "b": torch.zeros(2)}
+    among = {name: torch.ones_like(values, dtype=torch.bool) for name, values in scores.items()}
+    drawn = [drawn_by(scores, among, 3, seeded(seed)) for seed in range(20)]
+
+    assert all(bool(made["a"][0]) and sum(kept(made).values()) == 3 for made in drawn)
+    assert {bool(made["b"].any()) for made in drawn} == {True, False}
+
+
+@pytest.mark.parametrize("end", [0.0, 1.0])
+def test_growth_in_one_step_keeps_the_masks(end: float) -> None:
+    """A training of one step, or growth that ends at once, leaves the method's masks."""
+    one = replace(RECIPE, epochs=1, batch=IMAGES) if end else RECIPE
+    _, result = trained("path_growth", one, sparse=True, end=end)
+
+    assert_same(random_masks(small()), result.masks)
