@@ -57,7 +57,13 @@ def run_cells(data: str, *options: str) -> None:
 def _cell(changes: list[str], method: str, option: str, seed: int, spec: Path = SPEC) -> dict[str, Any]:
     values = [
         *(f"budget={SPARSITY}", f"seeds={seed}", "compare=[]", "controls=[]", "emit=[]", f"target.threads={THREADS}"),
-        *("training.precision=float32", f"method={json.dumps(METHODS[method])}", *changes, *OPTIONS[option]),
+        *(
+            "training.precision=float32",
+            "training.kernels=sparse",
+            f"method={json.dumps(METHODS[method])}",
+            *changes,
+            *OPTIONS[option],
+        ),
     ]
     with tempfile.TemporaryDirectory() as folder:
         report = run(spec, Path(folder) / "run", values)
