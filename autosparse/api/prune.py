@@ -352,8 +352,8 @@ def request_of(method: Any, sparsity: Any, seed: Any) -> Request:
             "give it in steps, such as `horizon: 300`",
         )
     request = request.model_copy(update={"method": searched(request.method, 0)})
-    if request.method.needs_rounds:
-        others = ", ".join(entry.name for entry in criteria if not entry.facts.get("needs_rounds"))
+    if request.method.needs_rounds or request.method.needs_order:
+        others = ", ".join(entry.name for entry in criteria if not {"needs_rounds", "needs_order"} & entry.facts.keys())
         raise UsageError(
             f"criterion `{request.method.criterion.name}` needs {request.method.needs}, which only a spec's run makes",
             f"write a spec for `autosparse run`, or choose one of {others}",

@@ -73,7 +73,7 @@ class Evidence:
         example: Function that returns inputs of which only shapes and kinds count.
         objective: Function `(outputs, labels)` that returns the mean loss of a batch as a scalar.
         scorer: Trained scorer, for the criterion `learned`.
-        survival: IRP's order of the weights, for the criterion `irp`.
+        survival: Order of the weights that IRP, a search or a ticket left, for the criteria `irp` and `order`.
         stream: Function that starts an endless iterator of training batches.
         trained: Tensors that differ from the model's parameters and buffers, by name.
         note: Function that takes a sentence about a deviation from the request.

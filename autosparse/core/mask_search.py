@@ -37,6 +37,7 @@ def learn_scores(
     observe: Callable[[int, int], None] = lambda done, total: None,
     unit: Unit | None = None,
     keep_weights: Callable[[Tensors], None] = lambda state: None,
+    visit: Callable[[int, Tensors], None] = lambda done, scores: None,
 ) -> Tensors:
     """Return scores of every weight, or unit, after `steps`, from the ranks of `start` within each layer.
 
@@ -44,7 +45,8 @@ def learn_scores(
     updated every `every` steps. Each of the batch's `parts` (microbatches) updates the scores and, unless frozen, the
     weights under the mask. A score gets the gradient of its mask, w * dL/d(w m) (straight-through: Bengio et al. 2013;
     edge-popup: Ramanujan et al. 2020, eq. 5). `concrete` draws a soft mask (Maddison et al. 2017) around the score
-    threshold of the layer's quota. `keep_weights` receives the trained state. Raises ValueError when training diverges.
+    threshold of the layer's quota. `keep_weights` receives the trained state. `visit` sees the scores after every step,
+    and may set some to -inf, which leave. Raises ValueError when training diverges.
     """
     learner = Learner(evidence, recipe, steps)
     kinds = {weight.dtype for weight in evidence.weights.values()}
@@ -77,9 +79,10 @@ def learn_scores(
                 gradient = pull(learner.step(batch, of_weights, weights=train_weights, share=1 / len(whole)))
                 scores.grad = gradient if slope is None else gradient * slope
                 optimizer.step()
+            visit(step + 1, views.named(values))
             observe(step + 1, steps)
     learned = learner.learned()  # raises on divergence
-    if not bool(values.isfinite().all()):
+    if not bool((values < torch.inf).all()):  # NaN neither
         raise Divergence(f"training scores for {steps} steps diverged: a lower learning rate may help")
     keep_weights(learned)
     return {name: tensor.contiguous() for name, tensor in views.named(values).items()}

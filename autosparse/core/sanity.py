@@ -34,6 +34,8 @@ def left_out(check: str, method: Mapping[str, Any]) -> str:
         return "its masks change during training"
     if keeps_weights(method):
         return "its masks were trained together with its weights"
+    if method["schedule"]["options"].get("shared") and check != "shuffle":
+        return "its masks come from one search for all budgets"
     criterion, selection = method["criterion"], selections[method["selection"]["name"]]
     facts = criteria[criterion["name"]].facts
     drawn = facts.get("shuffled", False) and not schedules[method["schedule"]["name"]].facts.get("learns", False)
@@ -56,6 +58,7 @@ def is_shuffled_by_selection(method: Mapping[str, Any]) -> bool:
     """Return whether a random selection keeps the method's quotas: it allocates once, and nothing follows."""
     options, follows = method["schedule"]["options"], method.keys() & {"repair", "updates"}
     once = options.get("rounds", 1) == 1 and options.get("quotas", "fixed") == "fixed"
+    once = once and not options.get("shared")
     return once and not follows and not keeps_weights(method)
 
 

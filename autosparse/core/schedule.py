@@ -271,6 +271,11 @@ def search(
     rewind: Annotated[
         bool, Added(), "rewind everything but the masks; false: training continues from the weights of the search"
     ] = True,
+    shared: Annotated[
+        bool,
+        Added(),
+        "one search for all budgets of a spec: its masks are nested, and each budget has as many of the steps",
+    ] = False,
 ) -> Tensors:
     """Learn masks with the weights: scores train through the masks they make, then all else is rewound.
 
@@ -291,6 +296,7 @@ def search(
         sharpness: Slope of a concrete mask over its score.
         parts: Number of microbatches, each with an update of scores and weights.
         rewind: Rewind all but the masks; otherwise the trained state goes to `pruning.keep_weights`.
+        shared: The run of a spec makes the masks of all budgets by `search_in_stages`; one budget is the same search.
 
     Returns:
         Masks, layer -> bool tensor of the weight's shape and device, True for kept weights.
@@ -303,28 +309,98 @@ def search(
         Arora & Teuscher 2025, arXiv 2512.07142 (Concrete Ticket Search).
         Pruned share: Zhu & Gupta 2017, arXiv 1710.01878, eq. 1.
     """
-    evidence, total, keep = pruning.evidence, pruning.total, pruning.keep
     if pruning.blind and quotas == "fixed":
-        return pruning.in_rounds([keep])
+        return pruning.in_rounds([pruning.keep])
+    asked = Search(
+        steps, score_lr, lr, train_weights, anneal, quotas, relaxation, sharpness, parts, rewind, shared
+    )  # fmt: skip
+    [(masks, _)] = search_in_stages(pruning, [pruning.keep], asked)
+    return masks
+
+
+@dataclass(frozen=True)
+class Search:
+    """Options of `search`."""
+
+    steps: int
+    score_lr: float
+    lr: float | Literal["recipe"]
+    train_weights: bool
+    anneal: float
+    quotas: Literal["fixed", "free"]
+    relaxation: Relaxation
+    sharpness: float
+    parts: int
+    rewind: bool = True
+    shared: bool = False
+
+
+def search_in_stages(pruning: Pruning, keeps: Sequence[int], search: Search) -> list[tuple[Tensors, Tensors]]:
+    """Learn masks for several budgets along one search.
+
+    Every budget has the same number of steps: within them the kept weights fall to its quotas, and stay there for the
+    last `1 - anneal` of them. Masks are nested: what a stage leaves out stays out.
+
+    Args:
+        pruning: Network and the other three choices; its `keep` is not read.
+        keeps: Numbers to keep, in the currency of `pruning.allocate`, each at most the one before.
+        search: Options of the search.
+
+    Returns:
+        For every budget its masks, and the scores that they were chosen by; -inf marks what an earlier stage left out.
+
+    Raises:
+        ValueError: As `search` does.
+    """
+    evidence, total = pruning.evidence, pruning.total
     start = pruning.gather(pruning.scored(evidence))
     if any(bool(2 * (values == 0).count_nonzero() > values.numel()) for values in start.values()):
         start = without_ties(start, {0.0}, _of_ties(evidence))  # ranks would go by position
     layers = pruning.layers
-    fixed = pruning.allocate(start, layers, keep)
-    recipe = pruning.recipe if lr == "recipe" else replace(pruning.recipe, lr=lr)
+    fixed = [{layer.name: layer.size for layer in layers}]
+    exact = total == sum(fixed[0].values())
+    for keep in keeps:
+        fixed.append(_nested(pruning.allocate(start, layers, keep), fixed[-1], exact=exact))
+    amounts, stages = [total, *keeps], len(keeps)
+    recipe = pruning.recipe if search.lr == "recipe" else replace(pruning.recipe, lr=search.lr)
+    is_free = search.quotas == "free"
+    made: list[tuple[Tensors, Tensors]] = []
+
+    def chosen(scores: Tensors, stage: int) -> Tensors:
+        given = pruning.allocate(scores, layers, keeps[stage]) if is_free else fixed[stage + 1]
+        return pruning.fill(scores, given, evidence)
 
     def counts(progress: float, scores: Tensors) -> Counts:
-        above = (1 - progress / anneal) ** 3 if progress < anneal else 0.0  # Zhu & Gupta 2017, eq. 1
-        if quotas == "free":
-            return pruning.allocate(scores, layers, keep + round(above * (total - keep)))
-        return {layer.name: fixed[layer.name] + round(above * (layer.size - fixed[layer.name])) for layer in layers}
+        stage = min(int(progress * stages), stages - 1)
+        within = progress * stages - stage
+        above = (1 - within / search.anneal) ** 3 if within < search.anneal else 0.0  # Zhu & Gupta 2017, eq. 1
+        if is_free:
+            return pruning.allocate(scores, layers, keeps[stage] + round(above * (amounts[stage] - keeps[stage])))
+        before, after = fixed[stage], fixed[stage + 1]
+        return {name: after[name] + round(above * (before[name] - after[name])) for name in after}
+
+    def visit(done: int, scores: Tensors) -> None:
+        while len(made) < stages - 1 and done * stages >= (len(made) + 1) * search.steps:
+            masks = chosen(scores, len(made))
+            made.append((masks, {name: values.clone() for name, values in scores.items()}))
+            for name, values in scores.items():
+                values.masked_fill_(~masks[name], -math.inf)
 
     scores = learn_scores(
-        evidence, start, counts, recipe, steps=steps, every=1 if quotas == "fixed" else _EVERY, score_lr=score_lr,
-        parts=parts, relaxation=relaxation, sharpness=sharpness, train_weights=train_weights, observe=pruning.observe,
-        unit=pruning.unit, keep_weights=(lambda state: None) if rewind else pruning.keep_weights,
+        evidence, start, counts, recipe, steps=search.steps, every=_EVERY if is_free else 1, score_lr=search.score_lr,
+        parts=search.parts, relaxation=search.relaxation, sharpness=search.sharpness,
+        train_weights=search.train_weights, observe=pruning.observe, unit=pruning.unit,
+        keep_weights=(lambda state: None) if search.rewind else pruning.keep_weights, visit=visit,
     )  # fmt: skip
-    return pruning.fill(scores, pruning.allocate(scores, layers, keep) if quotas == "free" else fixed, evidence)
+    return [*made, (chosen(scores, stages - 1), scores)]
+
+
+def _nested(quotas: Counts, before: Counts, *, exact: bool) -> Counts:
+    # Quotas are rounded for every budget by itself: one more than before moves to the layer with most to spare.
+    made = {name: min(count, before[name]) for name, count in quotas.items()}
+    for _ in range(exact * (sum(quotas.values()) - sum(made.values()))):
+        made[max(made, key=lambda name: before[name] - made[name])] += 1
+    return made
 
 
 def keeps_weights(method: Mapping[str, Any]) -> bool:

@@ -27,6 +27,7 @@ from autosparse.planning.cells import Named, Recipes, add_cell, add_dense, emit_
 from autosparse.planning.checks import controls_of, plan_checks
 from autosparse.planning.latency import add_tables
 from autosparse.planning.model import Cell, Plan, PlannedBudget
+from autosparse.planning.orders import add_stages, ordered
 from autosparse.planning.size import check_size
 from autosparse.planning.starts import check_recipe, check_sources, describe_starts, plan_start, trained_start
 from autosparse.spec import DENSE, Method, Pretrained, Spec, with_horizon, with_selections
@@ -102,11 +103,17 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                 elif not one.method.starts_dense:
                     inputs = {**base, **({"scorer": scorer} if one.method.needs_scorer and scorer else {})}
                     inputs |= {"latency": tables[budget.name]} if budget.is_latency else {}
+                    if one.method.needs_order:
+                        message = f"criterion `{one.method.criterion.name}` needs {one.method.needs}"
+                        raise InvalidValue(message, "such as a search with `shared: true`", f"{one.path}.criterion")
                     if one.method.needs_rounds:
                         inputs |= _oracle_rounds(build, spec, base, budget, seed, one.purpose)
                     options, paths = _mask_options(build, spec, one.method, budget, seed), {"method": one.path}
                     if one.name in horizons:  # the horizon sets the steps of a search
                         paths["method.schedule.options.steps"] = f"{one.path}.horizon"
+                    if one.method.shares_search:
+                        inputs = {**base, "order": add_stages(build, one, inputs, budgets, options, paths)}
+                        options = ordered(options, one.method)
                     given["mask"] = build.add(step_name, "mask", options, inputs, one.purpose, paths=paths)
                 cells.append(add_cell(build, spec, given, one, budget, seed, recipes))
                 method_mask = method_mask or cells[-1].mask or ""  # the method precedes its controls

@@ -85,5 +85,5 @@ def _mask_steps(finished: Finished, cell: Cell) -> list[str] | None:
     if mask is None:  # trained from dense
         return []
     inputs = finished.plan.steps[mask].inputs
-    steps = [mask, *(name for role, name in inputs.items() if role.startswith(("round", "rewind")))]
+    steps = [mask, *(name for role, name in inputs.items() if role.startswith(("round", "rewind", "order")))]
     return steps if all(map(finished.has, steps)) else None

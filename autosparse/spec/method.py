@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandle
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from autosparse.core.presets import CHANNEL_DEFAULT, CONTROLS, PRESETS, SMALLER
-from autosparse.core.schedule import keeps_weights, schedules
+from autosparse.core.schedule import keeps_weights, schedules, training_steps
 from autosparse.core.selection import selections
 from autosparse.core.units import n_of_m
 from autosparse.registry import suggestion
@@ -191,6 +191,21 @@ class Method(Section):
         if options.get("rewind") is False and not options.get("train_weights", True):
             message = "is false, but `train_weights: false` leaves no trained weights to keep"
             yield refusal(message, "remove one of them", ("schedule", "rewind"))
+        yield from self._shareable(options)
+
+    def _shareable(self, options: Mapping[str, Any]) -> Iterator[PydanticCustomError]:
+        if not options.get("shared"):
+            return
+        facts = self.selection.entry.facts
+        highest = {"plain", "blind"} & facts.keys()
+        others = {
+            "`rewind: false` keeps the weights of one budget": options.get("rewind") is False,
+            f"unit `{self.unit.name}` is not a single weight": self.has_unit,
+            f"selection `{self.selection.name}` does not keep the highest scores": not highest,
+        }
+        for reason, applies in others.items():
+            if applies:
+                yield refusal(f"is true, but {reason}", "remove one of them", ("schedule", "shared"))
 
     def _united(self) -> Iterator[PydanticCustomError]:
         if not self.prunes_channels:
@@ -277,6 +292,11 @@ class Method(Section):
         return bool(self.criterion.entry.facts.get("needs_scorer"))
 
     @property
+    def needs_order(self) -> bool:
+        """True for a criterion that needs the order of a ticket or of another search."""
+        return bool(self.criterion.entry.facts.get("needs_order"))
+
+    @property
     def needs_rounds(self) -> bool:
         """True for a criterion that needs IRP on the network to prune."""
         return bool(self.criterion.entry.facts.get("needs_rounds"))
@@ -285,6 +305,11 @@ class Method(Section):
     def searches(self) -> bool:
         """True for masks learned together with the weights of the network to prune."""
         return self.horizon not in (None, 0, "0%") or bool(self.schedule.entry.facts.get("learns"))
+
+    @property
+    def shares_search(self) -> bool:
+        """True for a method with one search for all budgets."""
+        return bool(self.schedule.options().get("shared")) and training_steps(self.choices()) > 0
 
     @property
     def keeps_weights(self) -> bool:
@@ -333,6 +358,8 @@ class Method(Section):
     @property
     def needs(self) -> str:
         """The source of scores in addition to the network and its data, in words; empty for none."""
+        if self.needs_order:
+            return "an order of all weights"
         return "a scorer" if self.needs_scorer else "rounds of IRP" if self.needs_rounds else ""
 
     def control(self, name: str) -> Method:

@@ -35,6 +35,7 @@ from autosparse.steps.irp import RoundResult
 from autosparse.steps.latency import LatencyResult, PredictedLatency
 from autosparse.steps.mask_result import ChannelMaskResult, MaskResult, read_masks
 from autosparse.steps.scorer import ScorerResult, make_scorer
+from autosparse.steps.tickets.orders import in_given_order
 from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Counted, Facts, Workload
 
 _REPAIR = 20  # passes of a repair: a few for each disconnected part
@@ -227,7 +228,12 @@ def make_masks(
         results = map(RoundResult.read, rounds.values())
         ranked = ((masks_of(evidence.weights, result), result.scores) for result in results)
         evidence = replace(evidence, survival=survival_order(ranked))
+    quotas = None
+    if "order" in context.inputs:
+        evidence, quotas = in_given_order(context.inputs["order"], evidence, sparsity)
     pruning, unit, limit = pruning_of(context, method, evidence, recipe, sparsity, budget)
+    if quotas is not None:
+        pruning = replace(pruning, allocate=lambda scores, layers, keep: dict(quotas))
     state: Tensors = {}
     if keeps_weights(method):
         pruning = replace(pruning, keep_weights=state.update)

@@ -1,4 +1,4 @@
-"""Survival in iterative rewind pruning: predicted by a scorer, or the order that the rounds left."""
+"""Orders of weights: survival in IRP, predicted or as its rounds left it, and the order of a search or a ticket."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from annotated_types import Ge
 from autosparse.core.criteria._base import criteria
 from autosparse.core.evidence import Evidence
 from autosparse.core.weights import Tensors
+from autosparse.lazy_torch import torch
 
 
 @criteria.register(needs_scorer=True, gradients=1, features=1, source="AutoSparse, arXiv 2408.14757")
@@ -62,3 +63,33 @@ def irp(evidence: Evidence) -> Tensors:
     """
     assert evidence.survival is not None, "the plan gives a method that needs rounds its rounds"
     return {name: order.to(evidence.weights[name].device) for name, order in evidence.survival.items()}
+
+
+@criteria.register(needs_order=True, source="Frankle & Carbin 2019")
+def order(evidence: Evidence) -> Tensors:
+    """Score by the order of weights that one search for all budgets or a ticket left.
+
+    Args:
+        evidence: Network under its present masks; its `survival` holds the order, and its generator draws the scores of
+            layers that a ticket lacks, such as a head for other classes.
+
+    Returns:
+        Scores, name -> float tensor of the weight's shape and device; higher is kept.
+
+    Examples:
+        Searches are trainings, which only the run of a spec makes; `autosparse.score` refuses it.
+
+        >>> criteria["order"].facts["needs_order"]
+        True
+
+    References:
+        Lottery tickets: Frankle & Carbin 2019, arXiv 1803.03635.
+    """
+    assert evidence.survival is not None, "the plan gives a method that needs an order its order"
+    scores: Tensors = {}
+    for name, weight in evidence.weights.items():
+        known = evidence.survival.get(name)
+        if known is None:
+            known = torch.rand(weight.shape, generator=evidence.generator)
+        scores[name] = known.to(weight.device)
+    return scores

@@ -20,7 +20,7 @@ def name_of(choice: str | dict[str, object]) -> object:
     return choice if isinstance(choice, str) else choice["name"]
 
 
-CRITERIA = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
+CRITERIA = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds", "needs_order"} & set(entry.facts)]
 """The criteria that need nothing but a network and batches."""
 METHODS = [
     name

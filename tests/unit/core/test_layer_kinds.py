@@ -21,7 +21,7 @@ from autosparse.core.zero_scores import with_signal
 from autosparse.errors import UsageError
 from tests.unit.core.conftest import evidence_of
 
-SCORED = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
+SCORED = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds", "needs_order"} & set(entry.facts)]
 
 
 class Conv1D(nn.Module):

@@ -25,7 +25,7 @@ from autosparse.core.zero_scores import (
 from tests.unit.core.conftest import evidence_of
 
 SHAPE = (3, 8, 8)
-SCORED = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
+SCORED = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds", "needs_order"} & set(entry.facts)]
 
 
 class Branch(nn.Module):

@@ -37,6 +37,21 @@ def test_presets_have_a_rule(name: str) -> None:
             "rewind",
             "leaves no trained weights to keep",
         ),
+        (
+            {"preset": "mask_search", "schedule": {"name": "search", "shared": True, "rewind": False}},
+            "shared",
+            "keeps the weights of one budget",
+        ),
+        (
+            {"preset": "mask_search", "selection": "sampled", "schedule": {"name": "search", "shared": True}},
+            "shared",
+            "does not keep the highest scores",
+        ),
+        (
+            {"preset": "mask_search", "unit": "channel", "schedule": {"name": "search", "shared": True}},
+            "shared",
+            "is not a single weight",
+        ),
         ({"preset": "rigl", "unit": "channel"}, "updates", "changes single weights"),
         ({"preset": "rigl", "unit": "2:4", "allocation": "uniform"}, "updates", "changes single weights"),
         ({"preset": "gmp", "updates": {"name": "gradual", "begin": 0.9, "end": 0.5}}, "updates", "after `end` 0.5"),

@@ -1,0 +1,57 @@
+"""Orders of all weights that steps leave: of one search for all budgets, and of tickets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from autosparse.core.evidence import Evidence
+from autosparse.core.weights import Tensors, keep_count, total_of
+from autosparse.steps._base import Content, Count, Positive, Share, StepResult, finite
+from autosparse.store import Artifact
+
+
+@dataclass(frozen=True)
+class StagesResult(StepResult):
+    """The sparsities of one search, ascending, and the weights that each layer keeps at each of them."""
+
+    total: Positive
+    sparsities: list[Share]
+    kept: list[dict[str, Count]]
+    notes: list[str] = field(default_factory=list)
+
+    def check(self) -> None:
+        """Compare counts with sparsities, and masks with those before."""
+        self.require(len(self.kept) == len(self.sparsities) > 0, "result.json: `kept` is not one for each sparsity")
+        before = self.kept[0]
+        for sparsity, counts in zip(self.sparsities, self.kept, strict=True):
+            fits = sum(counts.values()) == keep_count(self.total, sparsity) and {*counts} == {*before}
+            fits = fits and all(count <= before[name] for name, count in counts.items())
+            self.require(fits, f"result.json: `kept` is not that of sparsity {sparsity:g} below the one before")
+            before = counts
+
+    @Content
+    def order(self) -> Tensors:
+        """Order of the weights within each layer: the highest `kept` of a sparsity are its mask."""
+        order = finite(self, "order")
+        fits = {*order} == {*self.kept[0]} and total_of(order) == self.total
+        self.require(fits, "order.safetensors: not the layers and weights of result.json")
+        return order
+
+    def quotas(self, sparsity: float) -> Mapping[str, int] | None:
+        """Return the weights that each layer keeps at a sparsity; None for one that the search did not stop at."""
+        return dict(zip(self.sparsities, self.kept, strict=True)).get(sparsity)
+
+
+def in_given_order(
+    artifact: Artifact, evidence: Evidence, sparsity: float
+) -> tuple[Evidence, Mapping[str, int] | None]:
+    """Return evidence with the order of an artifact, and its quotas at a sparsity if it has them.
+
+    Raises DamagedArtifact for the order of another network.
+    """
+    result = StagesResult.read(artifact)
+    shapes = {name: weight.shape for name, weight in evidence.weights.items()}
+    fits = {name: part.shape for name, part in result.order.items()} == shapes
+    result.require(fits, "order.safetensors: not the weights of the network")
+    return replace(evidence, survival=result.order), result.quotas(sparsity)
