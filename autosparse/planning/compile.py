@@ -6,13 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from autosparse.core.features import feature_groups
-from autosparse.core.irp import rounds_to
 from autosparse.core.scorers import groups_of
 from autosparse.core.training.recipe import of_a_step, training_steps_of
 from autosparse.core.weights import keep_count
-from autosparse.datasets import Source
 from autosparse.errors import InvalidValue, UsageError
-from autosparse.models import identify_model, split_start
 from autosparse.planning.budgets import describe_patterns, plan_budget
 from autosparse.planning.builder import (
     Builder,
@@ -29,16 +26,14 @@ from autosparse.planning.latency import add_tables
 from autosparse.planning.model import Cell, Plan, PlannedBudget
 from autosparse.planning.orders import add_stages, ordered
 from autosparse.planning.size import check_size
-from autosparse.planning.starts import check_recipe, check_sources, describe_starts, plan_start, trained_start
+from autosparse.planning.sources import add_network, add_oracle_rounds, add_rounds, recipe_paths, source_paths
+from autosparse.planning.starts import check_recipe, check_sources, describe_starts, trained_start
 from autosparse.spec import DENSE, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
-from autosparse.spec.learning import MOST_ROUNDS
-from autosparse.steps.init import START
 from autosparse.steps.label import EXAMPLES, IMAGES, ROUNDS
 from autosparse.steps.mask import takes_training
 from autosparse.steps.scorer import read_scorer
 from autosparse.steps.tuning.study import SELECTION
-from autosparse.store import digest
 
 
 def compile_plan(spec: Spec, name: str) -> Plan:
@@ -71,7 +66,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     check_size(spec)
     build = Builder()
     # The networks to prune come first: their errors show before an IRP is paid for.
-    networks = {seed: _network(build, spec.model, spec.dataset, seed, "network", _PRUNED) for seed in spec.seeds}
+    networks = {seed: add_network(build, spec.model, spec.dataset, seed, "network", _PRUNED) for seed in spec.seeds}
     source = build.sources[networks[spec.seeds[0]]["data"]]
     # The length of a training is unknown until the images exist; no key is final until then.
     horizons = frozenset(method.name for method in spec.methods if method.horizon is not None)
@@ -107,7 +102,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                         message = f"criterion `{one.method.criterion.name}` needs {one.method.needs}"
                         raise InvalidValue(message, "such as a search with `shared: true`", f"{one.path}.criterion")
                     if one.method.needs_rounds:
-                        inputs |= _oracle_rounds(build, spec, base, budget, seed, one.purpose)
+                        inputs |= add_oracle_rounds(build, spec, base, budget, seed, one.purpose)
                     options, paths = _mask_options(build, spec, one.method, budget, seed), {"method": one.path}
                     if one.name in horizons:  # the horizon sets the steps of a search
                         paths["method.schedule.options.steps"] = f"{one.path}.horizon"
@@ -178,51 +173,6 @@ _PRUNED = {"model": "model", "identity": "dataset", "seed": "seeds"}
 """option -> path of the spec, for the networks to prune"""
 
 
-def _source_paths(spec: Spec, seed: str, number: int = 0) -> dict[str, str]:
-    # The paths for networks that labels come from: in the section `irp` where they differ from the pruned network's.
-    irp = spec.irp
-    model = f"irp.models.{number}" if irp.models else "irp.model" if irp.model != spec.model else "model"
-    return {"model": model, "identity": "irp.dataset" if irp.dataset != spec.dataset else "dataset", "seed": seed}
-
-
-def _recipe_paths(spec: Spec) -> dict[str, str]:
-    # The paths for IRP's recipe, whose fields are those of the section `training` unless `irp` changes them.
-    recipe, shared = keyed_recipe(spec.irp.training), keyed_recipe(spec.training)
-    paths = {f"training.{name}": f"irp.training.{name}" for name in recipe if recipe[name] != shared.get(name)}
-    return paths | ({"training.epochs": "irp.epochs"} if "training.epochs" in paths else {})
-
-
-def _network(
-    build: Builder, model: Choice, dataset: Choice, seed: int, purpose: str, paths: Mapping[str, str]
-) -> dict[str, str]:
-    # The steps of a network and its data, by the roles that other steps use.
-    with blame(paths["identity"]):
-        source = build.open(dataset)
-    suffix = f"/{digest(dict(source.identity))[:6]}" if f"data/{dataset.short_name}" in build.steps else ""
-    name, access = f"data/{dataset.short_name}{suffix}", {"name": dataset.name, "options": dataset.options()}
-    identity = {"identity": dict(source.identity)}
-    data = build.add(name, "data", identity, {}, purpose, access={"dataset": access}, paths=paths)
-    build.sources.setdefault(data, source)
-    with blame(paths["model"]):
-        structure, weights = split_start(model.name, model.options())
-        keyed = {**model.keyed(), "options": structure}
-        if source.known or model.entry.pattern is None:
-            keyed |= identify_model(model.name, structure, source.shape, source.classes)
-    reach = {"model": {"name": model.name, "options": structure}} if model.entry.pattern else {}
-    if weights is not None:
-        with blame(f"{paths['model']}.initialization"):
-            keyed[START] = weights.identity
-        reach[START] = {"name": model.name, "options": model.options()}
-        paths = {**paths, f"model.{START}": f"{paths['model']}.initialization"}
-    options = {"model": keyed, "shape": list(source.shape), "classes": source.classes, "seed": seed}
-    name = f"init/{model.short_name}/seed{seed}"
-    suffix = f"/{digest(options)[:6]}" if name in build.steps else ""
-    start = build.add(f"{name}{suffix}", "init", options, {}, purpose, access=reach, paths=paths)
-    if weights is not None and start not in build.starts:
-        build.starts[start] = plan_start(build.steps[start], weights, known=source.known)
-    return {"init": start, "data": data}
-
-
 def _scorer(
     build: Builder, spec: Spec, pretrained: dict[str, Any] | None, networks: Mapping[int, Mapping[str, str]]
 ) -> str:
@@ -244,7 +194,7 @@ def _scorer(
     given = {**labels, **(_proxy(build, spec, proxy["proxy"]["seed"]) if proxy and spec.tuning.trials else {})}
     aims = {name: getattr(spec.tuning, name) for name in ("split", "objective", "sampler", "parallel", "pruner")}
     finished: dict[str, str] = {}
-    paths = _recipe_paths(spec)
+    paths = recipe_paths(spec)
     for number in range(spec.tuning.trials):
         # A trial's inputs are those of earlier batches, so its key does not depend on the number of later trials.
         if number % spec.tuning.parallel == 0:
@@ -262,8 +212,8 @@ def _scorer(
 def _proxy(build: Builder, spec: Spec, seed: int) -> dict[str, str]:
     irp = spec.irp
     assert irp.dataset is not None, "compile takes a resolved spec"
-    paths = _source_paths(spec, "tuning.proxy.seed")
-    network = _network(build, irp.networks[0], irp.dataset, seed, "scorer", paths)
+    paths = source_paths(spec, "tuning.proxy.seed")
+    network = add_network(build, irp.networks[0], irp.dataset, seed, "scorer", paths)
     if build.sources[network["data"]].known and spec.tuning.proxy is not None:
         facts, sparsity = facts_of(build.steps[network["init"]]), spec.tuning.proxy.sparsity
         if (keep := keep_count(facts.total, sparsity)) < len(facts.layers):
@@ -309,8 +259,8 @@ def _label(build: Builder, spec: Spec, model: Choice, number: int, seed: int, ho
     assert irp.dataset is not None, "compile takes a resolved spec"
     assert isinstance(irp.rounds, int)
     assert not isinstance(scorer, Pretrained)
-    network = _network(build, model, irp.dataset, seed, "source", _source_paths(spec, "irp.seeds", number))
-    rounds = _rounds(build, spec, network, irp.rounds, seed, home, "source")
+    network = add_network(build, model, irp.dataset, seed, "source", source_paths(spec, "irp.seeds", number))
+    rounds = add_rounds(build, spec, network, irp.rounds, seed, home, "source")
     options = {
         "images": IMAGES,
         "examples": EXAMPLES,
@@ -321,52 +271,4 @@ def _label(build: Builder, spec: Spec, model: Choice, number: int, seed: int, ho
         options["progressive"] = ROUNDS
     if warm_up := scorer.options()["warm_up"]:
         options |= {"warm_up": warm_up, "training": of_a_step(keyed_recipe(irp.training))}
-    return build.add(f"label/{home}", "label", options, {**rounds, **network}, "source", paths=_recipe_paths(spec))
-
-
-def _oracle_rounds(
-    build: Builder, spec: Spec, network: Mapping[str, str], budget: PlannedBudget, seed: int, purpose: str
-) -> dict[str, str]:
-    # IRP of the network to prune, with exactly as many rounds as a budget needs.
-    irp, number = spec.irp, spec.irp.rounds
-    assert isinstance(number, int)
-    if build.sources[network["data"]].known and budget.sparsity is not None:
-        total = facts_of(build.steps[network["init"]]).total
-        keep = keep_count(total, budget.sparsity)
-        number = rounds_to(total, irp.per_round, keep, irp.per_round_of, most=MOST_ROUNDS + 1)
-        if number > MOST_ROUNDS:
-            message = (
-                f"`irp.per_round` {irp.per_round:g} takes more than {MOST_ROUNDS:,} rounds to sparsity {budget.name}"
-            )
-            raise InvalidValue(message, "such as 0.2", "irp.per_round")
-    return _rounds(build, spec, network, number, seed, f"{spec.model.short_name}/seed{seed}", purpose)
-
-
-def _rounds(
-    build: Builder, spec: Spec, network: Mapping[str, str], number: int, seed: int, home: str, purpose: str
-) -> dict[str, str]:
-    irp, inputs = spec.irp, dict(network)
-    assert irp.training is not None, "compile takes a resolved spec"
-    options = {
-        "training": keyed_recipe(irp.training), "per_round": irp.per_round, "rank_by": irp.rank_by,
-        "per_round_of": irp.per_round_of, "rewind_to": irp.rewind_to, "seed": seed,
-    }  # fmt: skip
-    paths = {**_recipe_paths(spec), "seed": "irp.seeds" if purpose == "source" else "seeds"}
-    if irp.rewind_to:
-        _check_rewind(spec, build.sources[network["data"]])
-        about = {"training": options["training"], "steps": irp.rewind_to, "seed": seed}
-        inputs["rewind"] = build.add(f"rewind/{home}", "rewind", about, inputs, purpose, paths=paths)
-    rounds: dict[str, str] = {}
-    for count in range(1, number + 1):
-        previous = {"previous": rounds[f"round.{count - 1:04d}"]} if rounds else {}
-        about, given = {**options, "number": count}, {**inputs, **previous}
-        rounds[f"round.{count:04d}"] = build.add(f"irp/{home}/round{count}", "irp", about, given, purpose, paths=paths)
-    return rounds
-
-
-def _check_rewind(spec: Spec, source: Source) -> None:
-    assert spec.irp.training is not None
-    recipe = spec.irp.training
-    if source.known and spec.irp.rewind_to >= (steps := training_steps_of(recipe, source.train_images)):
-        message = f"`irp.rewind_to` {spec.irp.rewind_to} is not before the end of the {steps} steps of a round"
-        raise InvalidValue(message, f"such as {max(1, steps // 10)}", "irp.rewind_to")
+    return build.add(f"label/{home}", "label", options, {**rounds, **network}, "source", paths=recipe_paths(spec))
