@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from autosparse.core.torch_compat.random_state import seeded
-from autosparse.core.weights import Tensors, prunable_weights, state_of, unprunable
+from autosparse.core.weights import Tensors, load_state, prunable_weights, state_of, unprunable
 from autosparse.errors import StepError
+from autosparse.lazy_torch import torch
 from autosparse.models import build_model, split_start
 from autosparse.models.facts import check_network
 from autosparse.steps._base import Content, Context, Count, KeyedChoice, Positive, StateResult, finite, operations
+from autosparse.steps.tickets.orders import TicketResult
 from autosparse.steps.workload import LINE, Facts, Workload
+from autosparse.text import listed
 from autosparse.user_code import label, sources
 
 START = "start"
@@ -63,7 +66,10 @@ def init_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 
 @operations.register(result=InitResult, cost=init_cost, spec_paths={"seed": "seeds"})
 def init(context: Context, *, model: dict[str, Any], shape: tuple[int, int, int], classes: int, seed: int) -> None:
-    """Initialize a network for inputs of `shape` (channels, height, width) at a seed, perhaps by trained weights."""
+    """Initialize a network for inputs of `shape` (channels, height, width) at a seed.
+
+    Trained weights replace the random ones, and so does what fits of input `ticket`.
+    """
     name, options = find_model(context, model)
     channels, height, width = shape  # a list in JSON
     with seeded(seed):
@@ -74,6 +80,8 @@ def init(context: Context, *, model: dict[str, Any], shape: tuple[int, int, int]
         _, weights = split_start(given["name"], given["options"])
         assert weights is not None, "the plan reads the same options"
         notes = weights.load(network, model[START], (channels, height, width), classes)
+    if "ticket" in context.inputs:
+        notes = (*notes, *_start_from(network, TicketResult.read(context.inputs["ticket"]), classes))
     check_network(label(name), network, (channels, height, width), classes)
     state = state_of(network)
     if "sources" in model:  # user code may draw its shapes
@@ -85,6 +93,17 @@ def init(context: Context, *, model: dict[str, Any], shape: tuple[int, int, int]
     layers = {name: weight.numel() for name, weight in prunable_weights(network).items()}
     result = InitResult(model, (channels, height, width), classes, layers, unprunable(network), notes)
     result.write(context.output, state=state)
+
+
+def _start_from(network: torch.nn.Module, ticket: TicketResult, classes: int) -> Iterator[str]:
+    # Load what fits of a ticket, and name the tensors that keep the seed's initialization.
+    state = state_of(network)
+    fitted = ticket.fitted(state, classes).state
+    if not fitted:
+        raise StepError("no tensor of the ticket fits this network", "take a ticket of the same family of networks")
+    load_state(network, {**state, **fitted})
+    if new := [name for name in state if name not in fitted]:
+        yield f"not in the ticket, so initialized at the seed: {listed(new)}"
 
 
 def _check_shapes(name: str, state: Tensors, other: Tensors) -> None:

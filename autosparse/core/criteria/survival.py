@@ -87,9 +87,10 @@ def order(evidence: Evidence) -> Tensors:
     """
     assert evidence.survival is not None, "the plan gives a method that needs an order its order"
     scores: Tensors = {}
+    highest = max((float(part.max()) for part in evidence.survival.values()), default=1.0)
     for name, weight in evidence.weights.items():
         known = evidence.survival.get(name)
         if known is None:
-            known = torch.rand(weight.shape, generator=evidence.generator)
+            known = highest * torch.rand(weight.shape, generator=evidence.generator)
         scores[name] = known.to(weight.device)
     return scores

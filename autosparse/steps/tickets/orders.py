@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
 
 from autosparse.core.evidence import Evidence
+from autosparse.core.ticket import Ticket
 from autosparse.core.weights import Tensors, keep_count, total_of
-from autosparse.steps._base import Content, Count, Positive, Share, StepResult, finite
+from autosparse.lazy_torch import torch
+from autosparse.steps._base import Content, Count, KeyedChoice, Positive, Share, StateResult, StepResult, finite
 from autosparse.store import Artifact
 
 
@@ -43,13 +46,44 @@ class StagesResult(StepResult):
         return dict(zip(self.sparsities, self.kept, strict=True)).get(sparsity)
 
 
-def in_given_order(
-    artifact: Artifact, evidence: Evidence, sparsity: float
-) -> tuple[Evidence, Mapping[str, int] | None]:
-    """Return evidence with the order of an artifact, and its quotas at a sparsity if it has them.
+@dataclass(frozen=True)
+class TicketResult(StateResult):
+    """Initial weights with an order of all weights: the network that it was found on, its seed, and how."""
 
-    Raises DamagedArtifact for the order of another network.
+    FILE: ClassVar[str] = "ticket"
+    model: KeyedChoice
+    shape: tuple[Positive, Positive, Positive]
+    classes: Positive
+    seed: Count
+    total: Positive
+    made_by: Literal["search", "irp"]
+    sparsities: list[Share]
+    """those that the search stopped at, or that the rounds left"""
+
+    @Content
+    def order(self) -> Tensors:
+        """Order of the weights within each layer; higher is kept."""
+        order = finite(self, "order")
+        fits = bool(order) and total_of(order) == self.total
+        fits = fits and all(name in self.state and self.state[name].shape == part.shape for name, part in order.items())
+        self.require(fits, "order.safetensors: not the weights of state.safetensors")
+        return order
+
+    def fitted(self, state: Mapping[str, torch.Tensor], classes: int) -> Ticket:
+        """Return the part of the ticket that fits a network with this initial state."""
+        return Ticket(self.state, self.order).fitted(state, (self.classes, classes))
+
+
+def in_given_order(
+    artifact: Artifact, evidence: Evidence, sparsity: float, classes: int
+) -> tuple[Evidence, Mapping[str, int] | None]:
+    """Return evidence with the order of a search or a ticket, and a search's quotas at a sparsity that it stopped at.
+
+    Raises DamagedArtifact for the search of another network. A ticket may lack layers.
     """
+    if "ticket.json" in artifact.files:
+        ticket = TicketResult.read(artifact).fitted(evidence.model.state_dict(), classes)
+        return replace(evidence, survival=ticket.order), None
     result = StagesResult.read(artifact)
     shapes = {name: weight.shape for name, weight in evidence.weights.items()}
     fits = {name: part.shape for name, part in result.order.items()} == shapes
