@@ -12,6 +12,7 @@ from autosparse.spec.load import (
     load_spec,
     parse_list,
     remember_spec,
+    spec_schema,
     take_spec,
 )
 from autosparse.spec.method import DENSE, HORIZON, Method, in_percent
@@ -25,7 +26,7 @@ from autosparse.spec.resolve import (
     with_settings,
 )
 from autosparse.spec.sanity import BEST
-from autosparse.spec.schema import Spec, spec_schema
+from autosparse.spec.schema import Spec
 from autosparse.spec.target import binary_size
 
 __all__ = [

@@ -20,7 +20,7 @@ from autosparse.pretrained import pretrained_scorers
 from autosparse.registry import Option, options_of
 from autosparse.spec.budget import BudgetValue
 from autosparse.spec.diagnostics import dotted, explain, in_order
-from autosparse.spec.document import Document, Incomplete, Mark, Path, parse_value, texts
+from autosparse.spec.document import METHODS, Document, Incomplete, Mark, Path, parse_value, texts
 from autosparse.spec.overrides import (
     BudgetOption,
     apply_budget,
@@ -32,7 +32,7 @@ from autosparse.spec.overrides import (
     set_value,
 )
 from autosparse.spec.reading import TEXT, path_of, read_document
-from autosparse.spec.schema import Spec
+from autosparse.spec.schema import AUTO, Spec
 from autosparse.spec.section import checked
 from autosparse.store import Store, digest
 
@@ -330,3 +330,25 @@ def _frozen(data: Any) -> Any:
         kind = Incomplete if isinstance(data, Incomplete) else dict
         return kind({key: _frozen(value) for key, value in data.items()})
     return tuple(_frozen(value) for value in data) if isinstance(data, list) else data
+
+
+def spec_schema() -> dict[str, Any]:
+    """Return the JSON Schema of spec files, for editors and CI."""
+    schema = Spec.model_json_schema()
+    required = schema.pop("required")
+    properties = schema["properties"]
+    listed = properties["compare"]
+    fields = {"type": "array", "minItems": 2}
+    methods = {name: part for name, part in listed.items() if name in ("type", "items")}
+    mapping = {"type": "object", "properties": {METHODS: methods}, "additionalProperties": fields}
+    about_it = {name: part for name, part in listed.items() if name not in methods}
+    properties["compare"] = {**about_it, "anyOf": [methods, mapping]}
+    of_method = properties["method"].pop("$ref")
+    properties["method"]["anyOf"] = [{"$ref": of_method}, {"const": AUTO}]
+    properties["extends"] = {
+        "type": "string",
+        "description": "base spec, relative to this one; its values apply where this one sets none",
+    }
+    # A base may provide the required keys.
+    schema["anyOf"] = [{"required": required}, {"required": ["extends"]}]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "autosparse spec"}

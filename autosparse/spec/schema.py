@@ -376,25 +376,3 @@ class Spec(Section):
         """`method` and the methods compared with it, without duplicates."""
         listed = (self.method, *(item for item in self.compare if isinstance(item, Method)))
         return tuple({method.name: method for method in reversed(listed)}.values())[::-1]
-
-
-def spec_schema() -> dict[str, Any]:
-    """Return the JSON Schema of spec files, for editors and CI."""
-    schema = Spec.model_json_schema()
-    required = schema.pop("required")
-    properties = schema["properties"]
-    listed = properties["compare"]
-    fields = {"type": "array", "minItems": 2}
-    methods = {name: part for name, part in listed.items() if name in ("type", "items")}
-    mapping = {"type": "object", "properties": {METHODS: methods}, "additionalProperties": fields}
-    about_it = {name: part for name, part in listed.items() if name not in methods}
-    properties["compare"] = {**about_it, "anyOf": [methods, mapping]}
-    of_method = properties["method"].pop("$ref")
-    properties["method"]["anyOf"] = [{"$ref": of_method}, {"const": AUTO}]
-    properties["extends"] = {
-        "type": "string",
-        "description": "base spec, relative to this one; its values apply where this one sets none",
-    }
-    # A base may provide the required keys.
-    schema["anyOf"] = [{"required": required}, {"required": ["extends"]}]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "autosparse spec"}
