@@ -35,7 +35,7 @@ from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.features import feature_groups
 from autosparse.core.graph.repair import repairs
-from autosparse.core.presets import CONTROLS, PRESETS, SMALLER
+from autosparse.core.presets import CONTROLS, OF_TICKETS, PRESETS, SMALLER
 from autosparse.core.sanity import CHECKS
 from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
@@ -108,7 +108,7 @@ _LISTS: dict[str, Any] = {
         feature_groups, exporters, trackers, backends,
     )
 }  # fmt: skip
-_METHODS = {"presets": PRESETS, "controls": {**CONTROLS, **SMALLER}}
+_METHODS = {"presets": PRESETS, "controls": {**CONTROLS, **OF_TICKETS, **SMALLER}}
 _KINDS = (*_LISTS, *_METHODS, "checks", "specs", "templates")
 
 

@@ -91,6 +91,10 @@ PRESETS: dict[str, tuple[str, Method]] = {
         "without gradient balancing)",
         _method("random", "global", "top", {**_FREE, "relaxation": "concrete"}),
     ),
+    "ticket": (
+        "initial weights and their masks found on other images, in ideal gas quotas (Frankle & Carbin 2019)",
+        _method("order", "igq", "top"),
+    ),
     "npb": (
         "node-path balance: most channels, then paths, in Erdős-Rényi kernel quotas (Pham et al. 2023)",
         _method("random", "erk", "paths"),
@@ -140,6 +144,12 @@ CONTROLS: dict[str, tuple[str, Method]] = {
     ),
 }
 """Controls that a method must beat to have learned more than quotas: control -> (help, replaced choices)."""
+
+OTHER_WEIGHTS = "other_weights"
+OF_TICKETS: dict[str, tuple[str, Method]] = {
+    OTHER_WEIGHTS: ("a ticket's masks on a network that starts from other initial weights", {}),
+}
+"""Controls of a ticket, whose masks belong to its initial weights."""
 
 _RANDOM = {"criterion": "random", "allocation": "uniform", "selection": "top", "schedule": "one_shot"}
 SMALLER: dict[str, tuple[str, Method]] = {

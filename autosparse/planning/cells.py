@@ -26,6 +26,7 @@ class Named(NamedTuple):
     name: str
     method: Method | None
     role: str
+    starts_from_ticket: bool = False
 
     @property
     def purpose(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from autosparse.core.presets import SMALLER
+from autosparse.core.presets import OTHER_WEIGHTS, SMALLER
 from autosparse.core.sanity import is_shuffled_by_selection, left_out
 from autosparse.planning.builder import Builder, keyed_recipe
 from autosparse.planning.model import Cell, Check, PlannedBudget, strictest
@@ -68,7 +68,9 @@ def controls_of(spec: Spec) -> Iterator[tuple[str, Method | None]]:
     method, choices = spec.method, spec.method.choices()
     once = is_shuffled_by_selection(choices)
     for name in spec.ablations:
-        if name in SMALLER:
+        if name == OTHER_WEIGHTS:
+            yield f"{method.name}.{name}", method
+        elif name in SMALLER:
             if (control := method.control(name)).choices() != choices:
                 yield f"{method.name}.{name}", control
         elif name == "shuffle" and not left_out("shuffle", choices):

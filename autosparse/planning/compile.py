@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from autosparse.core.features import feature_groups
+from autosparse.core.presets import OTHER_WEIGHTS
 from autosparse.core.scorers import groups_of
 from autosparse.core.training.recipe import of_a_step, training_steps_of
 from autosparse.core.weights import keep_count
-from autosparse.errors import InvalidValue, UsageError
+from autosparse.errors import UsageError
 from autosparse.planning.budgets import describe_patterns, plan_budget
 from autosparse.planning.builder import (
     Builder,
@@ -24,7 +25,7 @@ from autosparse.planning.cells import Named, Recipes, add_cell, add_dense, emit_
 from autosparse.planning.checks import controls_of, plan_checks
 from autosparse.planning.latency import add_tables
 from autosparse.planning.model import Cell, Plan, PlannedBudget
-from autosparse.planning.orders import add_stages, ordered
+from autosparse.planning.orders import add_stages, add_start, add_ticket, ordered
 from autosparse.planning.size import check_size
 from autosparse.planning.sources import add_network, add_oracle_rounds, add_rounds, recipe_paths, source_paths
 from autosparse.planning.starts import check_recipe, check_sources, describe_starts, trained_start
@@ -84,12 +85,15 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     cells: list[Cell] = []
     references: list[Cell] = []
     recipes: Recipes = {}
+    ticket = add_ticket(build, spec) if any(method.needs_order for method in spec.methods) else ""
     tables = add_tables(build, spec, networks[spec.seeds[0]], budgets)
     for seed in spec.seeds:
-        base = networks[seed]
+        own = networks[seed]
+        started = add_start(build, own, ticket, "network") if ticket and spec.ticket.initialize else own
         for budget in budgets:
             method_mask = ""
             for one in _methods(spec):
+                base = started if one.starts_from_ticket else own
                 step_name = f"mask/{one.name}/{budget.name}/seed{seed}"
                 given = dict(base)
                 if one.method is None:
@@ -98,9 +102,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                 elif not one.method.starts_dense:
                     inputs = {**base, **({"scorer": scorer} if one.method.needs_scorer and scorer else {})}
                     inputs |= {"latency": tables[budget.name]} if budget.is_latency else {}
-                    if one.method.needs_order:
-                        message = f"criterion `{one.method.criterion.name}` needs {one.method.needs}"
-                        raise InvalidValue(message, "such as a search with `shared: true`", f"{one.path}.criterion")
+                    inputs |= {"order": ticket} if one.method.needs_order else {}
                     if one.method.needs_rounds:
                         inputs |= add_oracle_rounds(build, spec, base, budget, seed, one.purpose)
                     options, paths = _mask_options(build, spec, one.method, budget, seed), {"method": one.path}
@@ -113,8 +115,8 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                 cells.append(add_cell(build, spec, given, one, budget, seed, recipes))
                 method_mask = method_mask or cells[-1].mask or ""  # the method precedes its controls
         if DENSE in spec.compare:
-            cells.append(add_dense(build, spec, base, seed, recipes))
-        references += [add_dense(build, spec, base, seed, recipes, length) for length in spec.dense_lengths]
+            cells.append(add_dense(build, spec, own, seed, recipes))
+        references += [add_dense(build, spec, own, seed, recipes, length) for length in spec.dense_lengths]
     first = [cell for cell in cells if cell.role == "method" and cell.seed == spec.seeds[0]]
     for cell, budget in zip(first, budgets, strict=True):
         emit_cell(build, spec, cell, budget, cells)
@@ -135,7 +137,13 @@ def named_user_code(spec: Spec) -> tuple[str, ...]:
     Returns:
         Names as written, such as `nets.py:build`, each once.
     """
-    choices = (spec.model, spec.dataset, *((*spec.irp.networks, spec.irp.dataset) if spec.learns else ()))
+    choices: tuple[Choice | None, ...] = (
+        spec.model,
+        spec.dataset,
+        *((*spec.irp.networks, spec.irp.dataset) if spec.learns else ()),
+    )
+    if any(method.needs_order for method in spec.methods):
+        choices = (*choices, spec.ticket.model, spec.ticket.dataset)
     named = (choice.name for choice in choices if choice is not None and choice.entry.facts.get("user_code"))
     return tuple(dict.fromkeys(named))
 
@@ -155,9 +163,13 @@ def _budgets(build: Builder, spec: Spec, network: Mapping[str, str]) -> list[Pla
 
 
 def _methods(spec: Spec) -> list[Named]:
-    controls = [Named(name, method, "control") for name, method in controls_of(spec)]
-    compared = [Named(method.name, method, "compared") for method in spec.compared]
-    return [Named(spec.method.name, spec.method, "method"), *controls, *compared]
+    def named(name: str, method: Method | None, role: str) -> Named:
+        ticket = (method or spec.method).needs_order and not name.endswith(f".{OTHER_WEIGHTS}")
+        return Named(name, method, role, starts_from_ticket=ticket)
+
+    controls = [named(name, method, "control") for name, method in controls_of(spec)]
+    compared = [named(method.name, method, "compared") for method in spec.compared]
+    return [named(spec.method.name, spec.method, "method"), *controls, *compared]
 
 
 def _mask_options(build: Builder, spec: Spec, method: Method, budget: PlannedBudget, seed: int) -> dict[str, Any]:

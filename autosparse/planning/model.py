@@ -18,6 +18,7 @@ from autosparse.store import digest
 
 PURPOSES = {
     "source": "source of labels",
+    "ticket": "ticket",
     "scorer": "scorer",
     "network": "this network",
     "comparison": "comparison",

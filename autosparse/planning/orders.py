@@ -1,15 +1,20 @@
-"""One search for all budgets in a plan: its step, and the masks taken from its order."""
+"""Orders of weights in a plan: one search for all budgets, tickets, and the masks taken from them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from autosparse.core.irp import rounds_to
+from autosparse.core.training.recipe import of_a_step, training_steps_of
+from autosparse.core.weights import keep_count
 from autosparse.errors import InvalidValue
-from autosparse.planning.builder import Builder
+from autosparse.planning.builder import Builder, facts_of, keyed_recipe
 from autosparse.planning.cells import Named
 from autosparse.planning.model import PlannedBudget
-from autosparse.spec import Method
+from autosparse.planning.sources import add_network, add_rounds
+from autosparse.spec import Method, Spec
+from autosparse.spec.method import searched, written_out
 
 
 def add_stages(
@@ -42,3 +47,42 @@ def ordered(options: Mapping[str, Any], method: Method) -> dict[str, Any]:
     taken = Method.model_validate({**parts, "criterion": "order", "schedule": "one_shot"})
     rest = {name: value for name, value in options.items() if name != "training"}
     return {**rest, "method": {part: choice for part, choice in taken.choices().items() if part != "updates"}}
+
+
+def add_ticket(build: Builder, spec: Spec) -> str:
+    """Add the ticket of a spec, with its network and the search or the rounds that find it; return its step."""
+    asked = spec.ticket
+    paths = {
+        "model": "ticket.model" if asked.model else "model",
+        "identity": "ticket.dataset" if asked.dataset else "dataset",
+        "seed": "ticket.seed",
+    }
+    network = add_network(build, asked.model or spec.model, asked.dataset or spec.dataset, asked.seed, "ticket", paths)
+    source, home = build.sources[network["data"]], f"ticket/{build.steps[network['init']].name.partition('/')[2]}"
+    if asked.method.needs_rounds:
+        number = 1
+        if source.known:
+            total = facts_of(build.steps[network["init"]]).total
+            keep = keep_count(total, max(asked.sparsities))
+            number = rounds_to(total, spec.irp.per_round, keep, spec.irp.per_round_of)
+        found = add_rounds(build, spec, network, number, asked.seed, home, "ticket")
+        return build.add(home, "ticket", {}, found, "ticket")
+    steps = training_steps_of(spec.training, source.train_images) if source.known else 1
+    method = searched(written_out(asked.method), steps)
+    options = {
+        "method": method.choices(), "sparsities": sorted(asked.sparsities), "seed": asked.seed,
+        "training": of_a_step(keyed_recipe(spec.training)),
+    }  # fmt: skip
+    of_search = {name: f"ticket.{name}" for name in ("method", "sparsities", "seed")}
+    if asked.method.horizon is not None:
+        of_search["method.schedule.options.steps"] = "ticket.method.horizon"
+    order = build.add(f"{home}/search", "search_stages", options, network, "ticket", paths=of_search)
+    return build.add(home, "ticket", {}, {**network, "order": order}, "ticket")
+
+
+def add_start(build: Builder, network: Mapping[str, str], ticket: str, purpose: str) -> dict[str, str]:
+    """Add a network that starts from a ticket's initial weights, and return its steps by role."""
+    own = build.steps[network["init"]]
+    name = f"{own.name}/ticket"
+    start = build.add(name, "init", own.options, {"ticket": ticket}, purpose, access=own.access, paths=own.origins)
+    return {**network, "init": start}

@@ -93,7 +93,8 @@ def add_rounds(
         "training": keyed_recipe(irp.training), "per_round": irp.per_round, "rank_by": irp.rank_by,
         "per_round_of": irp.per_round_of, "rewind_to": irp.rewind_to, "seed": seed,
     }  # fmt: skip
-    paths = {**recipe_paths(spec), "seed": "irp.seeds" if purpose == "source" else "seeds"}
+    of_seed = {"source": "irp.seeds", "ticket": "ticket.seed"}
+    paths = {**recipe_paths(spec), "seed": of_seed.get(purpose, "seeds")}
     if irp.rewind_to:
         _check_rewind(spec, build.sources[network["data"]])
         about = {"training": options["training"], "steps": irp.rewind_to, "seed": seed}

@@ -1,4 +1,4 @@
-"""The sections `irp`, `scorer` and `tuning`: the source of labels, the scorer that learns from them, its tuning."""
+"""The sections `irp`, `scorer`, `tuning` and `ticket`: sources of labels and tickets, the scorer, its tuning."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import count
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from autosparse.core.ranking import Objective, Split
@@ -26,7 +26,8 @@ from autosparse.spec.choices import (
     about,
 )
 from autosparse.spec.diagnostics import refusal
-from autosparse.spec.section import Different, Rule, Section
+from autosparse.spec.method import Method
+from autosparse.spec.section import Different, Rule, Section, go_on
 from autosparse.spec.target import checked, read_seconds
 from autosparse.steps.tuning.study import WILCOXON_FOLDS, Pruner, Sampler
 from autosparse.text import quoted
@@ -134,6 +135,44 @@ Scorer = Annotated[
     Discriminator(scorer_kind),
     BeforeValidator(_not_a_name),
 ]
+
+
+class Ticket(Section):
+    """The ticket of methods with criterion `order`: the network, the data and the method that it is found by."""
+
+    model: Annotated[ModelChoice | None, about("network of the ticket; default: the spec's `model`")] = None
+    dataset: Annotated[DatasetChoice | None, about("images of the ticket; default: the spec's `dataset`")] = None
+    method: Annotated[
+        Method,
+        about("mask search, or irp, that finds the ticket; its `horizon` is a share of one training on those images"),
+    ] = Field(
+        default={"name": "searched", "preset": "mask_search", "allocation": "igq", "horizon": "100%"},
+        validate_default=True,
+    )
+    sparsities: Annotated[
+        tuple[Annotated[float, Gt(0), Lt(1), WrapValidator(go_on)], ...],
+        MinLen(1),
+        Different(),
+        about("sparsities that the search stops at; its order has masks for all others too"),
+    ] = (0.9, 0.95, 0.98, 0.99)
+    seed: Annotated[Seed, about("random seed of the ticket's initial weights and of its training")] = 300
+    initialize: Annotated[bool, about("start the pruned networks from the ticket's initial weights")] = True
+
+    @classmethod
+    def expanded(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and isinstance(source := value.get("from"), Mapping):
+            return {**{name: part for name, part in value.items() if name != "from"}, **source}
+        return value
+
+    def rules(self) -> tuple[Rule, ...]:
+        return (self._finds,)
+
+    def _finds(self) -> Iterator[PydanticCustomError]:
+        method = self.method
+        if method.needs_rounds or (method.searches and not (method.has_unit or method.updates_masks)):
+            return
+        message = f"`{method.name}` learns no order of the weights"
+        yield refusal(message, "a mask search, such as `{preset: mask_search, horizon: 100%}`, or irp", ("method",))
 
 
 class Proxy(Section):

@@ -273,11 +273,16 @@ def _validate(document: Document, problems: Iterable[Problem] = (), options: Seq
     return spec
 
 
+_TICKET: tuple[Path, ...] = tuple(
+    (*section, part) for section in (("ticket",), ("ticket", "from")) for part in ("model", "dataset")
+)
+
+
 def _make_absolute(document: Document) -> None:
     # Files are relative to the spec that names them, or to the working directory for the command line.
     several = document.at(("irp", "models"))
     networks: list[Path] = [("irp", "models", n) for n in range(len(several) if isinstance(several, list) else 0)]
-    for path in (("model",), ("dataset",), ("irp", "model"), ("irp", "dataset"), *networks):
+    for path in (("model",), ("dataset",), ("irp", "model"), ("irp", "dataset"), *_TICKET, *networks):
         _write_out(document, path)
     written = document.at(path := ("scorer", "pretrained"))
     if isinstance(written, str) and written and written not in pretrained_scorers():

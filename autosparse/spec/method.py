@@ -10,7 +10,7 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, TypeAdapter
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from autosparse.core.presets import CHANNEL_DEFAULT, CONTROLS, PRESETS, SMALLER
+from autosparse.core.presets import CHANNEL_DEFAULT, CONTROLS, OF_TICKETS, PRESETS, SMALLER
 from autosparse.core.schedule import keeps_weights, schedules, training_steps
 from autosparse.core.selection import selections
 from autosparse.core.units import n_of_m
@@ -364,7 +364,7 @@ class Method(Section):
 
     def control(self, name: str) -> Method:
         """Return this method with the choices that one control replaces."""
-        replaced = dict({**CONTROLS, **SMALLER}[name][1])
+        replaced = dict({**CONTROLS, **OF_TICKETS, **SMALLER}[name][1])
         if "unit" in replaced:
             replaced["unit"] = {**self.unit.model_dump(), **replaced["unit"]}
         return Method.model_validate({**self.model_dump(), **replaced, "name": f"{self.name}.{name}"})

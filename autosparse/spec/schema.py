@@ -10,7 +10,7 @@ from annotated_types import Gt, Le, MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WrapValidator
 from pydantic_core import PydanticCustomError
 
-from autosparse.core.presets import CONTROLS
+from autosparse.core.presets import CONTROLS, OTHER_WEIGHTS
 from autosparse.spec.budget import Budget
 from autosparse.spec.choices import (
     DatasetChoice,
@@ -32,6 +32,7 @@ from autosparse.spec.learning import (
     Irp,
     Pretrained,
     Scorer,
+    Ticket,
     Tuning,
     check_folds,
     check_proxy,
@@ -101,6 +102,9 @@ class Spec(Section):
         default="quota", validate_default=True
     )
     tuning: Annotated[Tuning, about("hyperparameter tuning of the scorer")] = Field(default_factory=lambda: Tuning())
+    ticket: Annotated[Ticket, about("source of the ticket of methods with criterion `order`")] = Field(
+        default_factory=lambda: Ticket()
+    )
     training: Annotated[Training, about("training recipe of every network in the comparison")] = Field(
         default_factory=lambda: Training()
     )
@@ -125,13 +129,15 @@ class Spec(Section):
         ),
     ] = Field(default_factory=dict)
     controls: Annotated[
-        tuple[Annotated[Literal["shuffle", "layer_mean", "width", "random"], WrapValidator(go_on)], ...],
+        tuple[
+            Annotated[Literal["shuffle", "layer_mean", "other_weights", "width", "random"], WrapValidator(go_on)], ...
+        ],
         Different(),
         about(
-            "ablations of `method` that keep only its layer quotas or layer means; of whole channels, also the network "
-            "at a smaller width and random channels"
+            "ablations of `method` that keep only its layer quotas or layer means; a ticket's masks on other initial "
+            "weights; of whole channels, also the network at a smaller width and random channels"
         ),
-    ] = ("shuffle", "layer_mean", "width", "random")
+    ] = ("shuffle", "layer_mean", "other_weights", "width", "random")
     sanity: Annotated[
         Sanity | None,
         BeforeValidator(if_true, json_schema_input_type=Sanity | bool | None),
@@ -199,6 +205,8 @@ class Spec(Section):
         quotas = self.method.given_sparsity is None  # a pattern gives them
 
         def applies(name: str) -> bool:
+            if name == OTHER_WEIGHTS:
+                return self.method.needs_order and self.ticket.initialize
             if name in CONTROLS:
                 return quotas or "allocation" not in CONTROLS[name][1]
             return self.method.prunes_channels
