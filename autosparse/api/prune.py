@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,7 +50,8 @@ from autosparse.spec.method import Method, searched
 from autosparse.spec.resolve import filled, selection_of
 from autosparse.spec.section import Section
 from autosparse.steps.scorer import make_scorer, read_scorer, read_state
-from autosparse.text import quoted
+from autosparse.steps.tickets.folder import load_ticket, read_ticket
+from autosparse.text import listed, quoted
 
 # For schedules that train: a default for any network; a spec sets a suitable value.
 _RECIPE = Recipe(optimizer="adamw", lr=1e-3, precision="float32")
@@ -79,6 +81,8 @@ def prune(
     exclude: Sequence[str] = (),
     unit: str | Mapping[str, Any] | None = None,
     macs: float | None = None,
+    ticket: str | Path | None = None,
+    initialize: bool = False,
 ) -> Masks:
     """Return masks that keep exactly `round((1 - sparsity) * total)` of the model's prunable weights.
 
@@ -89,10 +93,13 @@ def prune(
     most the share `macs` of the multiply-adds. `Masks.shrink` then makes the smaller network, before any training. It
     needs batches, for the input shape, also where the criterion looks at none.
 
-    The model stays unchanged; `Masks.apply` and `Masks.hold` zero weights. Scoring uses a copy on the model's device,
-    in float32 if the model has lower precision (on Apple's GPUs, which lack float64, on the CPU). An AutosparseWarning
-    reports every deviation from the request, such as zero scores of zero-initialized branches, or more than a tenth of
-    the parameters in layers that are not prunable.
+    With `method="ticket"` the masks are those of a `ticket`, found on other images for its initial weights, which the
+    model gets with `initialize`. On other initial weights such masks are little better than random ones.
+
+    The model stays unchanged, but for `initialize`; `Masks.apply` and `Masks.hold` zero weights. Scoring uses a copy on
+    the model's device, in float32 if the model has lower precision (on Apple's GPUs, which lack float64, on the CPU).
+    An AutosparseWarning reports every deviation from the request, such as zero scores of zero-initialized branches, or
+    more than a tenth of the parameters in layers that are not prunable.
 
     Within the call torch uses at most the cores of the process's limits (affinity, container, cluster job), and
     no more than the cores that are idle (on Linux). It never uses more threads than before, and has
@@ -122,6 +129,8 @@ def prune(
             Overrides the unit of `method`.
         macs: Budget in place of `sparsity`: share of the dense network's multiply-adds to keep, in (0, 1], counted in
             prunable layers. Whole channels give a warning if other layers take more than a twentieth.
+        ticket: Ticket of the method `ticket`: folder of a finished run, `runs/NAME-N/ticket`.
+        initialize: Set the model to the ticket's initial weights. Layers that the ticket lacks keep theirs.
 
     Returns:
         Masks of the prunable weights, in model order, each on the device of its weight.
@@ -151,22 +160,15 @@ def prune(
     if isinstance(batches, int | float):
         hint = "such as a DataLoader; how much to remove is `sparsity=0.95`"
         raise UsageError(f"`batches` must be batches of `(x, y)` but is {batches}", hint)
-    request = request_of(_with_unit(method, unit), sparsity or 0.0, seed)
+    request = request_of(_with_unit(method, unit), sparsity or 0.0, seed, has_ticket=ticket is not None)
+    if ticket is None and initialize:
+        raise UsageError("`initialize` sets the weights of a ticket, but there is none", "pass `ticket`, too")
     if (given := request.method.given_sparsity) is not None and macs is None:
         sparsity = given if sparsity is None else sparsity
         request = request.model_copy(update={"sparsity": sparsity})
         if refused := request.method.misfit(request.sparsity):
             raise UsageError(f"`sparsity` {refused}", f"leave it out, or give {given:.4g}")
-    if request.method.updates_masks:
-        raise UsageError(
-            f"method `{request.method.name}` changes masks during training, and `prune` makes them before",
-            "`sparse_training` changes them in a loop, a spec in `autosparse run`",
-        )
-    if request.method.keeps_weights:
-        raise UsageError(
-            f"method `{request.method.name}` continues from the weights of its search, and `prune` returns masks alone",
-            "`rewind: true`, or a spec in `autosparse run`",
-        )
+    _check_masks_alone(request.method)
     _check_budget(sparsity, macs)
     plain = unwrap(model)
     scorer = DEFAULT if scorer is None else scorer
@@ -177,8 +179,12 @@ def prune(
         evidence = gather(plain, batches, loss, request, scorer, prunable, exclude, positions=macs is not None)
         if sentence := left_out(evidence.model):
             evidence.note(sentence)
+        values: Tensors = {}
+        if ticket is not None:
+            evidence, values = _with_ticket(evidence, ticket, initialize=initialize)
         total, keep = _amounts(evidence, request.sparsity, macs)
         masks, slicing, channels = _made(evidence, request.method, total, keep, macs)
+    _set_values(plain, values)
     weights = named_parameters(plain)
     placed = {name: mask.to(weights[name].device) for name, mask in masks.items()}
     declared = declared_of(evidence.model).kinds
@@ -190,6 +196,33 @@ def prune(
         slicing=slicing,
         channels=channels,
     )
+
+
+def _with_ticket(evidence: Evidence, folder: str | Path, *, initialize: bool) -> tuple[Evidence, Tensors]:
+    # Evidence with a ticket's order, at its initial weights if these are wanted, and the values to set in the model.
+    fitted = load_ticket(folder).fitted(evidence.model.state_dict(), read_ticket(folder)["classes"])
+    new = [name for name in evidence.weights if name not in fitted.order]
+    if len(new) == len(evidence.weights):
+        raise UsageError(
+            f"no weight of ticket {folder} fits the model: names or kernels differ",
+            f"the model has {listed([*evidence.weights], 3)}",
+        )
+    if new:
+        evidence.note(f"the ticket has no {listed(new)}: pruned at random there")
+    if not initialize:
+        evidence.note(
+            "the ticket's masks belong to its initial weights, which the model does not have: "
+            "`initialize=True` sets them"
+        )
+    _set_values(evidence.model, fitted.state if initialize else {})
+    return replace(evidence, survival=fitted.order), fitted.state if initialize else {}
+
+
+def _set_values(model: torch.nn.Module, values: Tensors) -> None:
+    state = model.state_dict()
+    with torch.no_grad():
+        for name, value in values.items():
+            state[name].copy_(value)
 
 
 def _made(
@@ -245,6 +278,20 @@ def _pruning(evidence: Evidence, method: Method, total: int, keep: int, macs: fl
         unit=unit if method.has_unit else None,
     )
     return pruning, unit
+
+
+def _check_masks_alone(method: Method) -> None:
+    # Methods whose masks mean nothing without a training of theirs.
+    if method.updates_masks:
+        raise UsageError(
+            f"method `{method.name}` changes masks during training, and `prune` makes them before",
+            "`sparse_training` changes them in a loop, a spec in `autosparse run`",
+        )
+    if method.keeps_weights:
+        raise UsageError(
+            f"method `{method.name}` continues from the weights of its search, and `prune` returns masks alone",
+            "`rewind: true`, or a spec in `autosparse run`",
+        )
 
 
 def _check_budget(sparsity: float | None, macs: float | None) -> None:
@@ -330,13 +377,14 @@ def score(
     return {name: _placed(values.detach(), weights[name].device) for name, values in scores.items()}
 
 
-def request_of(method: Any, sparsity: Any, seed: Any) -> Request:
+def request_of(method: Any, sparsity: Any, seed: Any, *, has_ticket: bool = False) -> Request:
     """Return the validated method, sparsity and seed.
 
     Args:
         method: Name of a preset, or a mapping as in a spec.
         sparsity: Fraction of the prunable weights to remove.
         seed: Seed of all random draws.
+        has_ticket: Whether the caller has a ticket.
 
     Returns:
         The request.
@@ -352,11 +400,18 @@ def request_of(method: Any, sparsity: Any, seed: Any) -> Request:
             "give it in steps, such as `horizon: 300`",
         )
     request = request.model_copy(update={"method": searched(request.method, 0)})
-    if request.method.needs_rounds or request.method.needs_order:
+    if request.method.needs_rounds:
         others = ", ".join(entry.name for entry in criteria if not {"needs_rounds", "needs_order"} & entry.facts.keys())
         raise UsageError(
             f"criterion `{request.method.criterion.name}` needs {request.method.needs}, which only a spec's run makes",
             f"write a spec for `autosparse run`, or choose one of {others}",
+        )
+    if request.method.needs_order != has_ticket:
+        if has_ticket:
+            raise UsageError(f"method `{request.method.name}` takes no ticket", 'write `method="ticket"`')
+        raise UsageError(
+            f"method `{request.method.name}` needs a ticket",
+            "pass `ticket` to `prune`, the folder `runs/NAME-N/ticket` of a finished run",
         )
     return request
 

@@ -17,9 +17,9 @@ from annotated_types import Ge, Gt, Le
 
 from autosparse.core.allocation import Counts, Impossible
 from autosparse.core.evidence import Evidence
-from autosparse.core.mask_search import Relaxation, learn_scores
 from autosparse.core.selection import draws, selections
 from autosparse.core.torch_compat.random_state import seed_of
+from autosparse.core.training.mask_search import Relaxation, learn_scores
 from autosparse.core.training.masked_steps import learn_briefly
 from autosparse.core.training.recipe import Recipe
 from autosparse.core.units import Unit

@@ -26,7 +26,7 @@ class Ticket:
     state: Tensors
     order: Tensors
 
-    def fitted(self, state: Mapping[str, torch.Tensor], classes: tuple[int, int] = (1, 1)) -> Ticket:
+    def fitted(self, state: Mapping[str, torch.Tensor], classes: int) -> Ticket:
         """Return the part of the ticket that fits a network, in its shapes; `state` is the network's own.
 
         A tensor comes from the one of the same name. Deeper networks repeat the blocks of a sequence but its first in
@@ -35,7 +35,7 @@ class Ticket:
 
         Args:
             state: Parameters and buffers of the network at its initialization.
-            classes: Numbers of classes of the ticket's network and of this one.
+            classes: Number of classes of the ticket's network.
 
         Returns:
             The tensors of the ticket for it, each in the shape, dtype and device of the network's.
@@ -45,18 +45,15 @@ class Ticket:
         """
         values: Tensors = {}
         order: Tensors = {}
-        for name, own in state.items():
+        for name, target in state.items():
             source = source_of(name, self.state)
-            if source is None or not _resembles(self.state[source], own):
+            if source is None or not _resembles(self.state[source], target):
                 continue
-            if classes[0] != classes[1] and (self.state[source].shape[0:1], own.shape[0:1]) == (
-                (classes[0],),
-                (classes[1],),
-            ):
+            if self.state[source].shape[:1] == (classes,) != target.shape[:1]:
                 continue  # its outputs are classes
-            values[name] = _resized(self.state[source], own, scale=source in self.order)
+            values[name] = _resized(self.state[source], target, scale=source in self.order)
             if source in self.order:
-                order[name] = _tiled(self.order[source], own.shape).to(own.device)
+                order[name] = _tiled(self.order[source], target.shape).to(target.device)
         return Ticket(values, order)
 
 
@@ -87,15 +84,15 @@ def source_of(name: str, known: Mapping[str, torch.Tensor]) -> str | None:
     return None
 
 
-def _resembles(source: torch.Tensor, own: torch.Tensor) -> bool:
+def _resembles(source: torch.Tensor, target: torch.Tensor) -> bool:
     # Of the same kernel: only channels may differ.
-    return source.ndim == own.ndim and source.shape[2:] == own.shape[2:] and source.dtype == own.dtype
+    return source.ndim == target.ndim and source.shape[2:] == target.shape[2:] and source.dtype == target.dtype
 
 
-def _resized(source: torch.Tensor, own: torch.Tensor, *, scale: bool) -> torch.Tensor:
-    values = _tiled(source, own.shape).to(own.device)
-    if scale and own.ndim > 1 and source.shape[1] != own.shape[1]:
-        values = values * math.sqrt(source.shape[1] / own.shape[1])
+def _resized(source: torch.Tensor, target: torch.Tensor, *, scale: bool) -> torch.Tensor:
+    values = _tiled(source, target.shape).to(target.device)
+    if scale and target.ndim > 1 and source.shape[1] != target.shape[1]:
+        values = values * math.sqrt(source.shape[1] / target.shape[1])
     return values
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from autosparse.core.features import feature_groups
@@ -88,35 +88,21 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     ticket = add_ticket(build, spec) if any(method.needs_order for method in spec.methods) else ""
     tables = add_tables(build, spec, networks[spec.seeds[0]], budgets)
     for seed in spec.seeds:
-        own = networks[seed]
-        started = add_start(build, own, ticket, "network") if ticket and spec.ticket.initialize else own
+        plain = networks[seed]
+        started = add_start(build, plain, ticket, "network") if ticket and spec.ticket.initialize else plain
         for budget in budgets:
             method_mask = ""
             for one in _methods(spec):
-                base = started if one.starts_from_ticket else own
-                step_name = f"mask/{one.name}/{budget.name}/seed{seed}"
+                base = started if one.starts_from_ticket else plain
                 given = dict(base)
-                if one.method is None:
-                    shuffled = {**base, "mask": method_mask}
-                    given["mask"] = build.add(step_name, "shuffle", {"seed": seed}, shuffled, one.purpose)
-                elif not one.method.starts_dense:
-                    inputs = {**base, **({"scorer": scorer} if one.method.needs_scorer and scorer else {})}
-                    inputs |= {"latency": tables[budget.name]} if budget.is_latency else {}
-                    inputs |= {"order": ticket} if one.method.needs_order else {}
-                    if one.method.needs_rounds:
-                        inputs |= add_oracle_rounds(build, spec, base, budget, seed, one.purpose)
-                    options, paths = _mask_options(build, spec, one.method, budget, seed), {"method": one.path}
-                    if one.name in horizons:  # the horizon sets the steps of a search
-                        paths["method.schedule.options.steps"] = f"{one.path}.horizon"
-                    if one.method.shares_search:
-                        inputs = {**base, "order": add_stages(build, one, inputs, budgets, options, paths)}
-                        options = ordered(options, one.method)
-                    given["mask"] = build.add(step_name, "mask", options, inputs, one.purpose, paths=paths)
+                if one.method is None or not one.method.starts_dense:
+                    made = {"scorer": scorer, "order": ticket, "latency": tables.get(budget.name), "mask": method_mask}
+                    given["mask"] = _mask(build, spec, one, base, budget, budgets, seed, made, horizons)
                 cells.append(add_cell(build, spec, given, one, budget, seed, recipes))
                 method_mask = method_mask or cells[-1].mask or ""  # the method precedes its controls
         if DENSE in spec.compare:
-            cells.append(add_dense(build, spec, own, seed, recipes))
-        references += [add_dense(build, spec, own, seed, recipes, length) for length in spec.dense_lengths]
+            cells.append(add_dense(build, spec, plain, seed, recipes))
+        references += [add_dense(build, spec, plain, seed, recipes, length) for length in spec.dense_lengths]
     first = [cell for cell in cells if cell.role == "method" and cell.seed == spec.seeds[0]]
     for cell, budget in zip(first, budgets, strict=True):
         emit_cell(build, spec, cell, budget, cells)
@@ -170,6 +156,39 @@ def _methods(spec: Spec) -> list[Named]:
     controls = [named(name, method, "control") for name, method in controls_of(spec)]
     compared = [named(method.name, method, "compared") for method in spec.compared]
     return [named(spec.method.name, spec.method, "method"), *controls, *compared]
+
+
+def _mask(
+    build: Builder,
+    spec: Spec,
+    one: Named,
+    base: Mapping[str, str],
+    budget: PlannedBudget,
+    budgets: Sequence[PlannedBudget],
+    seed: int,
+    made: Mapping[str, str | None],
+    horizons: Collection[str],
+) -> str:
+    # The masks that a network is trained under; `made` are the other steps that some methods take, by role.
+    step_name, method = f"mask/{one.name}/{budget.name}/seed{seed}", one.method
+    needed = {
+        "mask": method is None,
+        "scorer": method is not None and method.needs_scorer,
+        "order": method is not None and method.needs_order,
+        "latency": method is not None and budget.is_latency,
+    }
+    inputs = {**base, **{role: step for role, step in made.items() if needed[role] and step}}
+    if method is None:
+        return build.add(step_name, "shuffle", {"seed": seed}, inputs, one.purpose)
+    if method.needs_rounds:
+        inputs |= add_oracle_rounds(build, spec, base, budget, seed, one.purpose)
+    options, paths = _mask_options(build, spec, method, budget, seed), {"method": one.path}
+    if one.name in horizons:  # the horizon sets the steps of a search
+        paths["method.schedule.options.steps"] = f"{one.path}.horizon"
+    if method.shares_search:
+        inputs = {**base, "order": add_stages(build, one, inputs, budgets, options, paths)}
+        options = ordered(options, method)
+    return build.add(step_name, "mask", options, inputs, one.purpose, paths=paths)
 
 
 def _mask_options(build: Builder, spec: Spec, method: Method, budget: PlannedBudget, seed: int) -> dict[str, Any]:

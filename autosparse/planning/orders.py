@@ -9,12 +9,13 @@ from autosparse.core.irp import rounds_to
 from autosparse.core.training.recipe import of_a_step, training_steps_of
 from autosparse.core.weights import keep_count
 from autosparse.errors import InvalidValue
-from autosparse.planning.builder import Builder, facts_of, keyed_recipe
+from autosparse.planning.builder import Builder, blame, facts_of, keyed_recipe
 from autosparse.planning.cells import Named
 from autosparse.planning.model import PlannedBudget
 from autosparse.planning.sources import add_network, add_rounds
 from autosparse.spec import Method, Spec
 from autosparse.spec.method import searched, written_out
+from autosparse.steps.tickets.folder import read_ticket
 
 
 def add_stages(
@@ -44,14 +45,18 @@ def add_stages(
 def ordered(options: Mapping[str, Any], method: Method) -> dict[str, Any]:
     """Return the options of a mask that is taken from an order, for those of a method's mask."""
     parts = method.model_dump(exclude={"horizon", "schedule", "criterion"})
-    taken = Method.model_validate({**parts, "criterion": "order", "schedule": "one_shot"})
+    chosen = Method.model_validate({**parts, "criterion": "order", "schedule": "one_shot"})
     rest = {name: value for name, value in options.items() if name != "training"}
-    return {**rest, "method": {part: choice for part, choice in taken.choices().items() if part != "updates"}}
+    return {**rest, "method": {part: choice for part, choice in chosen.choices().items() if part != "updates"}}
 
 
 def add_ticket(build: Builder, spec: Spec) -> str:
     """Add the ticket of a spec, with its network and the search or the rounds that find it; return its step."""
     asked = spec.ticket
+    if asked.folder is not None:
+        with blame("ticket.folder"):
+            about = read_ticket(asked.folder)
+        return build.add("ticket", "kept_ticket", {"ticket": about}, {}, "ticket", access={"ticket": asked.folder})
     paths = {
         "model": "ticket.model" if asked.model else "model",
         "identity": "ticket.dataset" if asked.dataset else "dataset",
@@ -65,8 +70,10 @@ def add_ticket(build: Builder, spec: Spec) -> str:
             total = facts_of(build.steps[network["init"]]).total
             keep = keep_count(total, max(asked.sparsities))
             number = rounds_to(total, spec.irp.per_round, keep, spec.irp.per_round_of)
-        found = add_rounds(build, spec, network, number, asked.seed, home, "ticket")
-        return build.add(home, "ticket", {}, found, "ticket")
+        rounds = add_rounds(build, spec, network, number, asked.seed, home, "ticket")
+        first = build.steps[rounds["round.0001"]].inputs
+        given = {**network, **rounds, **({"rewind": first["rewind"]} if "rewind" in first else {})}
+        return build.add(home, "ticket", {}, given, "ticket")
     steps = training_steps_of(spec.training, source.train_images) if source.known else 1
     method = searched(written_out(asked.method), steps)
     options = {
@@ -82,7 +89,9 @@ def add_ticket(build: Builder, spec: Spec) -> str:
 
 def add_start(build: Builder, network: Mapping[str, str], ticket: str, purpose: str) -> dict[str, str]:
     """Add a network that starts from a ticket's initial weights, and return its steps by role."""
-    own = build.steps[network["init"]]
-    name = f"{own.name}/ticket"
-    start = build.add(name, "init", own.options, {"ticket": ticket}, purpose, access=own.access, paths=own.origins)
+    plain = build.steps[network["init"]]
+    name = f"{plain.name}/ticket"
+    start = build.add(
+        name, "init", plain.options, {"ticket": ticket}, purpose, access=plain.access, paths=plain.origins
+    )
     return {**network, "init": start}

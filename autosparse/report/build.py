@@ -23,7 +23,7 @@ from autosparse.report.mask_cost import describe_mask_costs, describe_references
 from autosparse.report.provenance import describe_provenance, describe_recipes
 from autosparse.report.sanity import describe_sanity
 from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, MaskCost, Report, Result, Start, Verdict
-from autosparse.report.scorer import copy_scorer, describe_scorer
+from autosparse.report.scorer import copy_scorer, copy_ticket, describe_scorer
 from autosparse.report.significance import accuracy_interval, is_chance
 from autosparse.report.speeds import check_latencies
 from autosparse.report.verdict import judge_results
@@ -39,7 +39,7 @@ _OF_EMITTED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_a
 
 
 def build_report(finished: Finished, outcome: Outcome, folder: Path | None = None) -> Report:
-    """Read the artifacts of a plan's finished steps; copy emitted models and the scorer into the run folder, if any.
+    """Read the artifacts of a plan's finished steps; copy models, scorer and ticket into the run folder, if any.
 
     Raises DamagedArtifact for an artifact that cannot be trusted.
     """
@@ -48,6 +48,8 @@ def build_report(finished: Finished, outcome: Outcome, folder: Path | None = Non
     results = [_result(finished, cell) for cell in finished.cells if cell.role != "control"]
     controls = [_result(finished, cell) for cell in finished.cells if cell.role == "control"]
     missing, costs = find_missing(finished, failures), describe_mask_costs(finished)
+    if folder:
+        copy_ticket(finished, folder)
     return Report(
         schema_version=SCHEMA_VERSION,
         run=str(folder or ""),

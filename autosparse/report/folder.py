@@ -41,7 +41,7 @@ RUNS = Path("runs")
 _REPORT, _PLAN, _TAGS, _RESOLVED = "report.json", "plan.json", "tags.json", "resolved.json"
 _SPEC = "spec.yaml"
 LOG, _METRICS = "log.txt", "metrics.jsonl"
-_LEFT = (_REPORT, _PLAN, _TAGS, _RESOLVED, _METRICS, LOG, _SPEC, "models", "scorer", "tensorboard", "wandb")
+_LEFT = (_REPORT, _PLAN, _TAGS, _RESOLVED, _METRICS, LOG, _SPEC, "models", "scorer", "ticket", "tensorboard", "wandb")
 """contents of a run folder"""
 
 

@@ -1,9 +1,10 @@
-"""Scorer of a run: its part of the report, and its folder for use in other specs."""
+"""Scorer and ticket of a run: the scorer's part of the report, and folders of both for use elsewhere."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from autosparse.report.finished import Finished
 from autosparse.report.folder import write_folder
 from autosparse.spec import Pretrained
 from autosparse.steps.scorer import ScorerResult
+from autosparse.steps.tickets.folder import ABOUT, PARTS
+from autosparse.steps.tickets.orders import TicketResult
 from autosparse.steps.tuning.study import Trial, TrialResult, TuneResult, importances
 from autosparse.store import Artifact
 from autosparse.store.sealed import seal
@@ -52,6 +55,35 @@ def copy_scorer(finished: Finished, folder: Path) -> Path | None:
     }
     write_folder(target, files)
     return target
+
+
+def copy_ticket(finished: Finished, folder: Path) -> Path | None:
+    """Copy the ticket that a finished plan found into `ticket` of a run folder, where specs and `prune` can name it.
+
+    `ticket.json` describes it for programs: its network, how it was found, and the sha256 of its tensors.
+    """
+    steps = [step for step in finished.with_result(TicketResult) if step.inputs]  # not from another folder
+    if not steps:
+        return None
+    artifact = finished.open(steps[0].name)
+    result = TicketResult.read(artifact)
+    result.check_contents()  # it is copied to users
+    digests = {part: artifact.files[f"{part}.safetensors"]["sha256"] for part in PARTS}
+    data = finished.plan.steps[steps[0].inputs["data"]].options["identity"]
+    card = {
+        **result.json(),
+        "data": data,
+        **finished.plan.spec.model_dump(mode="json", include={"ticket", "training"}),
+        "autosparse": __version__,
+        "environment": artifact.descriptor["environment"],
+    }
+    files: dict[str, Callable[[], bytes]] = {
+        **{f"{part}.safetensors": partial(artifact.read, f"{part}.safetensors") for part in PARTS},
+        ABOUT: lambda: seal({**result.json(), "sha256": digests}),
+        "card.json": lambda: f"{json.dumps(card, indent=1)}\n".encode(),
+    }
+    write_folder(folder / "ticket", files)
+    return folder / "ticket"
 
 
 def _card(finished: Finished, artifact: Artifact) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from autosparse.core.presets import SMALLER
+from autosparse.core.presets import OTHER_WEIGHTS, SMALLER
 from autosparse.report.cells import TRAINED, USELESS
 from autosparse.report.schema import Verdict
 from autosparse.report.significance import Accuracies, Difference, difference, signed
@@ -169,9 +169,9 @@ def judge_results(
     """Return a verdict for every budget with results of a method; `results` and `controls` are those of a report.
 
     Baselines are all other methods except `oracles`, which trained the very network before, and `learned` ones; of
-    whole channels also the controls of a smaller network. Methods and controls without a result at a seed of the method
-    are skipped. `seeds` is the number of seeds in the spec. With `costs` of masks and training, by method and budget,
-    a method that costs more is no baseline.
+    whole channels also the controls of a smaller network, of a ticket also its masks on other weights. Methods and
+    controls without a result at a seed of the method are skipped. `seeds` is the number of seeds in the spec. With
+    `costs` of masks and training, by method and budget, a method that costs more is no baseline.
     """
     known = costs or {}
     cells, shuffled = _networks(results), _networks(controls)
@@ -188,8 +188,8 @@ def judge_results(
         limit = _NOTICEABLE * known.get((method, budget), math.inf)
         rivals = [other for other in others if other not in oracles and other not in learned]
         costlier = [other for other in rivals if known.get((other, budget), 0.0) > limit]
-        smaller = {name: shuffled.get((f"{method}.{name}", budget)) for name in SMALLER}
-        others |= {name: cell for name, cell in smaller.items() if cell and cell.test.keys() & subject.test.keys()}
+        as_rivals = {name: shuffled.get((f"{method}.{name}", budget)) for name in (*SMALLER, OTHER_WEIGHTS)}
+        others |= {name: cell for name, cell in as_rivals.items() if cell and cell.test.keys() & subject.test.keys()}
         verdicts.append(
             judge_method(
                 budget,

@@ -15,7 +15,8 @@ from autosparse.spec.load import (
     spec_schema,
     take_spec,
 )
-from autosparse.spec.method import DENSE, HORIZON, Method, in_percent
+from autosparse.spec.method import HORIZON, Method, in_percent
+from autosparse.spec.method_name import DENSE
 from autosparse.spec.resolve import (
     open_settings,
     provenance,

@@ -140,6 +140,10 @@ Scorer = Annotated[
 class Ticket(Section):
     """The ticket of methods with criterion `order`: the network, the data and the method that it is found by."""
 
+    folder: Annotated[
+        str | None,
+        about("a ticket found earlier: the `ticket` folder of a finished run, relative to this spec"),
+    ] = None
     model: Annotated[ModelChoice | None, about("network of the ticket; default: the spec's `model`")] = None
     dataset: Annotated[DatasetChoice | None, about("images of the ticket; default: the spec's `dataset`")] = None
     method: Annotated[
@@ -160,12 +164,17 @@ class Ticket(Section):
 
     @classmethod
     def expanded(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and isinstance(source := value.get("from"), Mapping):
-            return {**{name: part for name, part in value.items() if name != "from"}, **source}
-        return value
+        return {"folder": value} if isinstance(value, str) else value
 
     def rules(self) -> tuple[Rule, ...]:
-        return (self._finds,)
+        return (self._finds, self._found)
+
+    def _found(self) -> Iterator[PydanticCustomError]:
+        others = [
+            name for name in ("model", "dataset", "method", "sparsities", "seed") if name in self.model_fields_set
+        ]
+        if self.folder is not None and others:
+            yield refusal("is a ticket found earlier, which has it already", "remove one of them", (others[0],))
 
     def _finds(self) -> Iterator[PydanticCustomError]:
         method = self.method

@@ -273,17 +273,18 @@ def _validate(document: Document, problems: Iterable[Problem] = (), options: Seq
     return spec
 
 
-_TICKET: tuple[Path, ...] = tuple(
-    (*section, part) for section in (("ticket",), ("ticket", "from")) for part in ("model", "dataset")
-)
+_OF_TICKET: tuple[Path, ...] = (("ticket", "model"), ("ticket", "dataset"))
 
 
 def _make_absolute(document: Document) -> None:
     # Files are relative to the spec that names them, or to the working directory for the command line.
     several = document.at(("irp", "models"))
     networks: list[Path] = [("irp", "models", n) for n in range(len(several) if isinstance(several, list) else 0)]
-    for path in (("model",), ("dataset",), ("irp", "model"), ("irp", "dataset"), *_TICKET, *networks):
+    for path in (("model",), ("dataset",), ("irp", "model"), ("irp", "dataset"), *_OF_TICKET, *networks):
         _write_out(document, path)
+    for path in (("ticket",), ("ticket", "folder")):
+        if isinstance(written := document.at(path), str) and written:
+            document.at(path[:-1])[path[-1]] = _absolute(written, _folder(document, path))
     written = document.at(path := ("scorer", "pretrained"))
     if isinstance(written, str) and written and written not in pretrained_scorers():
         document.data["scorer"]["pretrained"] = _absolute(written, _folder(document, path))
@@ -350,6 +351,7 @@ def spec_schema() -> dict[str, Any]:
     properties["compare"] = {**about_it, "anyOf": [methods, mapping]}
     of_method = properties["method"].pop("$ref")
     properties["method"]["anyOf"] = [{"$ref": of_method}, {"const": AUTO}]
+    properties["ticket"]["anyOf"] = [{"$ref": properties["ticket"].pop("$ref")}, {"type": "string", "minLength": 1}]
     properties["extends"] = {
         "type": "string",
         "description": "base spec, relative to this one; its values apply where this one sets none",

@@ -14,7 +14,6 @@ from autosparse.core.presets import CHANNEL_DEFAULT, CONTROLS, OF_TICKETS, PRESE
 from autosparse.core.schedule import keeps_weights, schedules, training_steps
 from autosparse.core.selection import selections
 from autosparse.core.units import n_of_m
-from autosparse.registry import suggestion
 from autosparse.spec.choices import (
     AllocationChoice,
     CriterionChoice,
@@ -26,7 +25,7 @@ from autosparse.spec.choices import (
     about,
 )
 from autosparse.spec.diagnostics import refusal
-from autosparse.spec.method_name import default_name, joined
+from autosparse.spec.method_name import DENSE, changed_preset, default_name, method_name, preset_of
 from autosparse.spec.section import Rule, Section
 from autosparse.text import quoted
 
@@ -98,7 +97,6 @@ def _steps(horizon: int | str, steps: int) -> int:
 _SEARCH = next(entry.name for entry in schedules if entry.facts.get("learns"))
 
 
-DENSE = "dense"
 _SINGLE = "weight"
 _WITHOUT_QUOTAS = ("global", "uniform")  # the default, and the one that comes nearest to equal shares
 
@@ -109,7 +107,7 @@ class Method(Section):
     With a `horizon` above 0 the schedule is a search of that many steps, from the criterion's scores and quotas on.
     """
 
-    name: Annotated[str, AfterValidator(_method_name), about("name in reports; default: derived from its options")]
+    name: Annotated[str, AfterValidator(method_name), about("name in reports; default: derived from its options")]
     criterion: Annotated[CriterionChoice, about("scoring criterion of single weights")]
     allocation: Annotated[AllocationChoice, about("layer quotas: number of weights that each layer keeps")] = Field(
         default="global", validate_default=True
@@ -142,11 +140,11 @@ class Method(Section):
     @classmethod
     def expanded(cls, value: Any) -> Any:
         if isinstance(value, str):
-            return {"name": value, **_preset_of(value)}
+            return {"name": value, **preset_of(value)}
         if isinstance(value, Mapping) and not {"preset", "criterion"} & value.keys():
             value = _filled(value)
         if isinstance(value, Mapping) and "preset" in value:
-            value = _changed_preset(value)
+            value = changed_preset(value)
         if isinstance(value, Mapping) and "name" not in value:
             return {"name": default_name(value), **value}
         if not isinstance(value, Mapping | Method):
@@ -196,14 +194,12 @@ class Method(Section):
     def _shareable(self, options: Mapping[str, Any]) -> Iterator[PydanticCustomError]:
         if not options.get("shared"):
             return
-        facts = self.selection.entry.facts
-        highest = {"plain", "blind"} & facts.keys()
-        others = {
+        chosen = {"plain", "blind"} & self.selection.entry.facts.keys()
+        for reason, applies in {
             "`rewind: false` keeps the weights of one budget": options.get("rewind") is False,
             f"unit `{self.unit.name}` is not a single weight": self.has_unit,
-            f"selection `{self.selection.name}` does not keep the highest scores": not highest,
-        }
-        for reason, applies in others.items():
+            f"selection `{self.selection.name}` does not keep the highest scores": not chosen,
+        }.items():
             if applies:
                 yield refusal(f"is true, but {reason}", "remove one of them", ("schedule", "shared"))
 
@@ -358,9 +354,8 @@ class Method(Section):
     @property
     def needs(self) -> str:
         """The source of scores in addition to the network and its data, in words; empty for none."""
-        if self.needs_order:
-            return "an order of all weights"
-        return "a scorer" if self.needs_scorer else "rounds of IRP" if self.needs_rounds else ""
+        words = {"a scorer": self.needs_scorer, "rounds of IRP": self.needs_rounds, "a ticket": self.needs_order}
+        return next((source for source, is_needed in words.items() if is_needed), "")
 
     def control(self, name: str) -> Method:
         """Return this method with the choices that one control replaces."""
@@ -381,32 +376,9 @@ def is_of_channels(unit: Any) -> bool:
         return False
 
 
-def _method_name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,59}", value):
-        raise refusal(f"must be up to 60 letters, digits, `_`, `.`, `+` or `-` but is {quoted(value)}")
-    return value
-
-
-def _preset_of(name: Any) -> Mapping[str, Any]:
-    if not isinstance(name, str) or name not in PRESETS:
-        hint = suggestion(str(name), [*PRESETS]) or f"presets: {', '.join(PRESETS)}"
-        if name == DENSE:
-            hint = "the dense network can be listed in `compare`"
-        raise refusal(f"must be a method but is {quoted(name)}", hint, ("preset",))
-    return PRESETS[name][1]
-
-
 def _filled(method: Mapping[str, Any]) -> Mapping[str, Any]:
     # Without a criterion or a preset: SNIP's channels, or the weights that a scorer predicts.
     is_short = "unit" in method and method.keys() <= {"name", "unit", "horizon"}
     if is_short and is_of_channels(method["unit"]):
         return {"name": default_name(method), **CHANNEL_DEFAULT, **method}
     return {"preset": "learned", **method} if is_short or "horizon" in method else method
-
-
-def _changed_preset(method: Mapping[str, Any]) -> Mapping[str, Any]:
-    # A preset with choices replaced: `{preset: synflow, repair: reconnect}`, named after both.
-    name, parts = method["preset"], {key: value for key, value in method.items() if key != "preset"}
-    changed = joined({key: value for key, value in parts.items() if key != "name"})
-    full_name = f"{name}+{changed}"[:60] if changed else name
-    return {"name": full_name, **_preset_of(name), **parts}

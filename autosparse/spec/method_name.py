@@ -1,4 +1,4 @@
-"""Default names of methods, in reports and steps, from the choices that a spec writes."""
+"""Names of methods in reports and steps, and the presets that they stand for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import Any
 
 from autosparse.core.presets import PRESETS
 from autosparse.core.units import n_of_m, units
+from autosparse.registry import suggestion
+from autosparse.spec.diagnostics import refusal
+from autosparse.text import quoted
+
+DENSE = "dense"
 
 
 def default_name(method: Mapping[str, Any]) -> str:
@@ -48,3 +53,28 @@ def _part_name(part: Any) -> str:
         options = (f"{key}-{value}" for key, value in part.items() if key != "name")
         part = ".".join([str(part.get("name", "")), *options])
     return re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") if isinstance(part, str) else ""
+
+
+def method_name(value: str) -> str:
+    """Return a valid name of a method; raise its refusal otherwise."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,59}", value):
+        raise refusal(f"must be up to 60 letters, digits, `_`, `.`, `+` or `-` but is {quoted(value)}")
+    return value
+
+
+def preset_of(name: Any) -> Mapping[str, Any]:
+    """Return the choices of a preset; raise the refusal of another name."""
+    if not isinstance(name, str) or name not in PRESETS:
+        hint = suggestion(str(name), [*PRESETS]) or f"presets: {', '.join(PRESETS)}"
+        if name == DENSE:
+            hint = "the dense network can be listed in `compare`"
+        raise refusal(f"must be a method but is {quoted(name)}", hint, ("preset",))
+    return PRESETS[name][1]
+
+
+def changed_preset(method: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a preset with choices replaced, such as `{preset: synflow, repair: reconnect}`, named after both."""
+    name, parts = method["preset"], {key: value for key, value in method.items() if key != "preset"}
+    changed = joined({key: value for key, value in parts.items() if key != "name"})
+    full_name = f"{name}+{changed}"[:60] if changed else name
+    return {"name": full_name, **preset_of(name), **parts}

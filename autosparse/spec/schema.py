@@ -39,7 +39,8 @@ from autosparse.spec.learning import (
     check_selections,
     check_split,
 )
-from autosparse.spec.method import DENSE, Method, is_of_channels
+from autosparse.spec.method import Method, is_of_channels
+from autosparse.spec.method_name import DENSE
 from autosparse.spec.sanity import Sanity, check_checked, check_checked_budget, check_checked_seeds, if_true
 from autosparse.spec.section import Different, Rule, Section, go_on
 from autosparse.spec.target import Target, no_boolean, store_location

@@ -81,7 +81,7 @@ def init(context: Context, *, model: dict[str, Any], shape: tuple[int, int, int]
         assert weights is not None, "the plan reads the same options"
         notes = weights.load(network, model[START], (channels, height, width), classes)
     if "ticket" in context.inputs:
-        notes = (*notes, *_start_from(network, TicketResult.read(context.inputs["ticket"]), classes))
+        notes = (*notes, *_start_from(network, TicketResult.read(context.inputs["ticket"])))
     check_network(label(name), network, (channels, height, width), classes)
     state = state_of(network)
     if "sources" in model:  # user code may draw its shapes
@@ -95,10 +95,10 @@ def init(context: Context, *, model: dict[str, Any], shape: tuple[int, int, int]
     result.write(context.output, state=state)
 
 
-def _start_from(network: torch.nn.Module, ticket: TicketResult, classes: int) -> Iterator[str]:
+def _start_from(network: torch.nn.Module, ticket: TicketResult) -> Iterator[str]:
     # Load what fits of a ticket, and name the tensors that keep the seed's initialization.
     state = state_of(network)
-    fitted = ticket.fitted(state, classes).state
+    fitted = ticket.fitted(state).state
     if not fitted:
         raise StepError("no tensor of the ticket fits this network", "take a ticket of the same family of networks")
     load_state(network, {**state, **fitted})

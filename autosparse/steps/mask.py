@@ -31,7 +31,6 @@ from autosparse.errors import Diverged, StepError
 from autosparse.lazy_torch import torch
 from autosparse.steps._base import Context, operations
 from autosparse.steps.context import choose, gather_evidence, generator, masks_of, on_device
-from autosparse.steps.init import InitResult
 from autosparse.steps.irp import RoundResult
 from autosparse.steps.latency import LatencyResult, PredictedLatency
 from autosparse.steps.mask_result import ChannelMaskResult, MaskResult, read_masks
@@ -231,8 +230,7 @@ def make_masks(
         evidence = replace(evidence, survival=survival_order(ranked))
     quotas = None
     if "order" in context.inputs:
-        classes = InitResult.read(context.inputs["init"]).classes
-        evidence, quotas = in_given_order(context.inputs["order"], evidence, sparsity, classes)
+        evidence, quotas = in_given_order(context.inputs["order"], evidence, sparsity)
     pruning, unit, limit = pruning_of(context, method, evidence, recipe, sparsity, budget)
     if quotas is not None:
         pruning = replace(pruning, allocate=lambda scores, layers, keep: dict(quotas))

@@ -11,7 +11,7 @@ import pytest
 
 import autosparse
 from autosparse.cli.app import app
-from autosparse.spec.schema import spec_schema
+from autosparse.spec import spec_schema
 from tests.docs.reference import GENERATED
 
 ROOT = Path(__file__).parents[2]

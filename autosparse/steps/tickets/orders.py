@@ -12,6 +12,7 @@ from autosparse.core.weights import Tensors, keep_count, total_of
 from autosparse.lazy_torch import torch
 from autosparse.steps._base import Content, Count, KeyedChoice, Positive, Share, StateResult, StepResult, finite
 from autosparse.store import Artifact
+from autosparse.text import listed
 
 
 @dataclass(frozen=True)
@@ -69,21 +70,23 @@ class TicketResult(StateResult):
         self.require(fits, "order.safetensors: not the weights of state.safetensors")
         return order
 
-    def fitted(self, state: Mapping[str, torch.Tensor], classes: int) -> Ticket:
+    def fitted(self, state: Mapping[str, torch.Tensor]) -> Ticket:
         """Return the part of the ticket that fits a network with this initial state."""
-        return Ticket(self.state, self.order).fitted(state, (self.classes, classes))
+        return Ticket(self.state, self.order).fitted(state, self.classes)
 
 
 def in_given_order(
-    artifact: Artifact, evidence: Evidence, sparsity: float, classes: int
+    artifact: Artifact, evidence: Evidence, sparsity: float
 ) -> tuple[Evidence, Mapping[str, int] | None]:
     """Return evidence with the order of a search or a ticket, and a search's quotas at a sparsity that it stopped at.
 
     Raises DamagedArtifact for the search of another network. A ticket may lack layers.
     """
     if "ticket.json" in artifact.files:
-        ticket = TicketResult.read(artifact).fitted(evidence.model.state_dict(), classes)
-        return replace(evidence, survival=ticket.order), None
+        order = TicketResult.read(artifact).fitted(evidence.model.state_dict()).order
+        if new := [name for name in evidence.weights if name not in order]:
+            evidence.note(f"the ticket has no {listed(new)}: pruned at random there")
+        return replace(evidence, survival=order), None
     result = StagesResult.read(artifact)
     shapes = {name: weight.shape for name, weight in evidence.weights.items()}
     fits = {name: part.shape for name, part in result.order.items()} == shapes

@@ -33,7 +33,7 @@ from autosparse.steps.latency import Conditions, LatencyResult
 from autosparse.steps.mask_result import MaskResult
 from autosparse.steps.sanity import SanityResult
 from autosparse.steps.scorer import ScorerResult
-from autosparse.steps.tickets.orders import StagesResult
+from autosparse.steps.tickets.orders import StagesResult, TicketResult
 from autosparse.steps.train import EvaluateResult, LayerResult, SparseTrainResult, TrainResult, read_trained
 from autosparse.steps.tuning.chosen_recipe import ChosenRecipe
 from autosparse.steps.tuning.study import TrialResult, TuneResult
@@ -114,6 +114,16 @@ SAMPLES: dict[str, Sample] = {
         statistics=STATISTICS,
         **{**SPLITS, "train": {"labels": torch.arange(4)}},
         **{f"train-0000{number}": {"pixels": SPLIT["pixels"]} for number in (0, 1)},
+    ),
+    "ticket": sample(
+        TicketResult({"name": "mlp", "options": {}}, (1, 8, 8), 10, 300, 4, "search", [0.5]),
+        state={"a": torch.zeros(2, 2)},
+        order={"a": torch.tensor([[0.5, 0.0], [1.0, 2.0]])},
+    ),
+    "kept_ticket": sample(
+        TicketResult({"name": "mlp", "options": {}}, (1, 8, 8), 10, 300, 4, "irp", [0.5, 0.75]),
+        state={"a": torch.zeros(2, 2)},
+        order={"a": torch.tensor([[0.5, 0.0], [1.0, 2.0]])},
     ),
     "search_stages": sample(
         StagesResult(4, [0.25, 0.75], [{"a": 3}, {"a": 1}]),

@@ -87,18 +87,6 @@ def test_parameters_are_a_budget_in_weights(workspace: Workspace) -> None:
     assert len(step.options["sparsities"]) == 2
 
 
-def test_a_criterion_of_orders_needs_one(workspace: Workspace) -> None:
-    """`criterion: order` by itself has no source."""
-    path = workspace.folder / "spec.yaml"
-    text = SPEC.replace(
-        "preset: mask_search, allocation: igq, horizon: 12, schedule: {name: search, shared: true}", "X"
-    )
-    path.write_text(text.replace("X", "criterion: order"), encoding="utf-8")
-
-    with pytest.raises(UsageError, match="needs an order of all weights"):
-        compiled(path)
-
-
 def test_masks_are_the_highest_of_the_order(workspace: Workspace) -> None:
     """Layer by layer, within the quotas of the search."""
     path = workspace.folder / "spec.yaml"

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Batch, Evidence
-from autosparse.core.mask_search import learn_scores, ranks, threshold
 from autosparse.core.sanity import invert
 from autosparse.core.schedule import Pruning, keeps_weights, schedules, training_steps
 from autosparse.core.selection import selections
+from autosparse.core.training.mask_search import learn_scores, ranks, threshold
 from autosparse.core.training.masked_steps import Learner, learn_briefly, warmed_up
 from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import Tensors, kept, prunable_weights, total_of

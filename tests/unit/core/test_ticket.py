@@ -25,10 +25,10 @@ def built(name: str, seed: int, classes: int = 10, **options: int) -> nn.Module:
     return build_model(name, options, (3, 16, 16), classes)
 
 
-def fitted(ticket: Ticket, model: nn.Module, classes: tuple[int, int] = (10, 10)) -> Ticket:
+def fitted(ticket: Ticket, model: nn.Module) -> Ticket:
     """The ticket for another network."""
     state: Tensors = dict(model.state_dict())
-    made = ticket.fitted(state, classes)
+    made = ticket.fitted(state, 10)
     assert all(part.shape == state[name].shape for name, part in made.state.items())
     assert all(part.shape == state[name].shape for name, part in made.order.items())
     return made
@@ -47,7 +47,7 @@ def test_the_head_for_other_classes_is_new() -> None:
     """Weight and bias of the head are left out, and all else is the ticket's."""
     ticket = ticket_of(built("resnet8", 1, width=4))
     model = built("resnet8", 2, classes=7, width=4)
-    made = fitted(ticket, model, (10, 7))
+    made = fitted(ticket, model)
     new = {name for name in model.state_dict() if name not in made.state}
 
     assert new == {name for name, part in model.state_dict().items() if part.ndim and part.shape[0] == 7}

@@ -53,7 +53,7 @@ def test_only_model_and_dataset_are_required() -> None:
         "target: {device: auto, threads: auto, memory: auto, time: unlimited, backend: local}\n"
         "irp: {rounds: auto, epochs: auto, per_round: 0.25, seeds: [100]}\n"
         "tuning: {trials: auto, options: auto, folds: 3, seed: 0}\ntraining: {}\n"
-        "controls: [shuffle, layer_mean, width, random]\n"
+        "controls: [shuffle, layer_mean, other_weights, width, random]\n"
         "compare: [random, erk, magnitude, snip, grasp, synflow, dense]\n"
     )
 

@@ -78,6 +78,7 @@ class TestEveryShippedSpec:
         learned = {"pretrained"} if isinstance(spec.scorer, Pretrained) else {"irp", "label", "trial", "tune", "scorer"}
         learning = learned if spec.learns or isinstance(spec.scorer, Pretrained) else set()
         sparse = {"sparse_train", "final_mask"} if any(method.updates_masks for method in spec.methods) else set()
+        sparse |= {"search_stages", "ticket"} if any(method.needs_order for method in spec.methods) else set()
         assert {"data", "init", *learning, *sparse, "mask", "train", "evaluate", "emit"} == {
             step.operation for step in plan.steps.values()
         }
