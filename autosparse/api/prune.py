@@ -207,6 +207,8 @@ def _with_ticket(evidence: Evidence, folder: str | Path, *, initialize: bool) ->
             f"no weight of ticket {folder} fits the model: names or kernels differ",
             f"the model has {listed([*evidence.weights], 3)}",
         )
+    for note in fitted.notes:
+        evidence.note(note)
     if new:
         evidence.note(f"the ticket has no {listed(new)}: pruned at random there")
     if not initialize:

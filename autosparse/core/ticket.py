@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from autosparse.core.irp import survival_order
 from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
+from autosparse.text import listed
 
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
@@ -21,10 +22,12 @@ class Ticket:
     Attributes:
         state: Every parameter and buffer at initialization, or at the step that rounds rewind to.
         order: Prunable weights' order within their layer, name -> float tensor of the weight's shape; higher is kept.
+        notes: Sentences about what a network of another depth or width takes of it.
     """
 
     state: Tensors
     order: Tensors
+    notes: tuple[str, ...] = ()
 
     def fitted(self, state: Mapping[str, torch.Tensor], classes: int) -> Ticket:
         """Return the part of the ticket that fits a network, in its shapes; `state` is the network's own.
@@ -45,6 +48,7 @@ class Ticket:
         """
         values: Tensors = {}
         order: Tensors = {}
+        repeated, resized = [], []
         for name, target in state.items():
             source = source_of(name, self.state)
             if source is None or not _resembles(self.state[source], target):
@@ -52,9 +56,15 @@ class Ticket:
             if self.state[source].shape[:1] == (classes,) != target.shape[:1]:
                 continue  # its outputs are classes
             values[name] = _resized(self.state[source], target, scale=source in self.order)
+            repeated += [name] if source != name else []
+            resized += [name] if self.state[source].shape != target.shape else []
             if source in self.order:
                 order[name] = _tiled(self.order[source], target.shape).to(target.device)
-        return Ticket(values, order)
+        notes = {
+            "the ticket is of another depth, so blocks of it repeat": repeated,
+            "the ticket is of another width, so channels of it repeat or are left out": resized,
+        }
+        return Ticket(values, order, tuple(f"{note}: {listed(names)}" for note, names in notes.items() if names))
 
 
 def in_order(rounds: list[tuple[Tensors, Tensors]]) -> Tensors:

@@ -83,10 +83,12 @@ def in_given_order(
     Raises DamagedArtifact for the search of another network. A ticket may lack layers.
     """
     if "ticket.json" in artifact.files:
-        order = TicketResult.read(artifact).fitted(evidence.model.state_dict()).order
-        if new := [name for name in evidence.weights if name not in order]:
+        fitted = TicketResult.read(artifact).fitted(evidence.model.state_dict())
+        for note in fitted.notes:
+            evidence.note(note)
+        if new := [name for name in evidence.weights if name not in fitted.order]:
             evidence.note(f"the ticket has no {listed(new)}: pruned at random there")
-        return replace(evidence, survival=order), None
+        return replace(evidence, survival=fitted.order), None
     result = StagesResult.read(artifact)
     shapes = {name: weight.shape for name, weight in evidence.weights.items()}
     fits = {name: part.shape for name, part in result.order.items()} == shapes

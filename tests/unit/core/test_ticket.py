@@ -41,6 +41,7 @@ def test_the_same_network_gets_all_of_it() -> None:
 
     assert_same(ticket.state, made.state)
     assert_same(ticket.order, made.order)
+    assert not made.notes
 
 
 def test_the_head_for_other_classes_is_new() -> None:
@@ -62,6 +63,8 @@ def test_a_deeper_network_repeats_blocks() -> None:
     made = fitted(ticket, model)
 
     assert {*made.state} == {*model.state_dict()}
+    assert len(made.notes) == 1
+    assert "another depth, so blocks of it repeat" in made.notes[0]
     assert {*made.order} == {*prunable_weights(model)}
     for name, part in made.state.items():
         source = source_of(name, ticket.state)
@@ -87,6 +90,9 @@ def test_a_wider_network_repeats_channels() -> None:
     assert torch.allclose(expected, made.state["0.weight"])
     assert torch.equal(ticket.order["0.weight"].repeat(3, 2), made.order["0.weight"])
     assert torch.equal(ticket.state["0.bias"].repeat(3), made.state["0.bias"])
+    assert ["the ticket is of another width, so channels of it repeat or are left out: 0.weight, 0.bias"] == [
+        *made.notes
+    ]
 
 
 def test_other_kernels_are_left_out() -> None:
