@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autosparse.core.irp import survival_order
-from autosparse.core.weights import Tensors
+from autosparse.core.weights import Tensors, together
 from autosparse.lazy_torch import torch
 from autosparse.text import listed
 
@@ -21,7 +21,7 @@ class Ticket:
 
     Attributes:
         state: Every parameter and buffer at initialization, or at the step that rounds rewind to.
-        order: Prunable weights' order within their layer, name -> float tensor of the weight's shape; higher is kept.
+        order: Positions of the prunable weights among all, name -> integers in the weight's shape; higher is kept.
         notes: Sentences about what a network of another depth or width takes of it.
     """
 
@@ -68,8 +68,18 @@ class Ticket:
 
 
 def in_order(rounds: list[tuple[Tensors, Tensors]]) -> Tensors:
-    """Return the order of all weights, float32, from the masks and scores of rounds or stages, the first one first."""
-    return {name: part.float() for name, part in survival_order(rounds).items()}
+    """Return the position of every weight among all, 0 for the first to leave, from the masks and scores of rounds.
+
+    The first round, or stage of a search, comes first. Positions are int32, or int64 beyond its range, all different.
+    """
+    return together(survival_order(rounds), _positions)
+
+
+def _positions(values: torch.Tensor) -> torch.Tensor:
+    kind = torch.int32 if values.numel() <= torch.iinfo(torch.int32).max else torch.int64
+    positions = torch.empty(values.shape, dtype=kind)
+    positions[values.argsort(stable=True, descending=True).flip(0)] = torch.arange(values.numel(), dtype=kind)
+    return positions
 
 
 def source_of(name: str, known: Mapping[str, torch.Tensor]) -> str | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from statistics import fmean
 
 from autosparse.cost.work import count_dense_training, count_work
-from autosparse.planning.model import Cell
+from autosparse.planning.model import Cell, Plan
 from autosparse.report.finished import Finished
 from autosparse.report.recipes import Reference
 from autosparse.report.schema import MaskCost
@@ -84,6 +85,15 @@ def _mask_steps(finished: Finished, cell: Cell) -> list[str] | None:
     mask = finished.plan.steps[cell.train].inputs.get("mask")
     if mask is None:  # trained from dense
         return []
-    inputs = finished.plan.steps[mask].inputs
-    steps = [mask, *(name for role, name in inputs.items() if role.startswith(("round", "rewind", "order")))]
+    steps = [mask, *_sources(finished.plan, mask)]
     return steps if all(map(finished.has, steps)) else None
+
+
+def _sources(plan: Plan, step: str) -> Iterator[str]:
+    # The steps that found an order of the weights. A ticket from other images costs its users nothing.
+    inputs = plan.steps[step].inputs
+    for role, name in inputs.items():
+        if role.startswith(("round", "rewind", "order")):
+            yield name
+            if role == "order" and plan.steps[name].inputs.get("data") == inputs["data"]:
+                yield from _sources(plan, name)

@@ -178,10 +178,14 @@ class Ticket(Section):
 
     def _finds(self) -> Iterator[PydanticCustomError]:
         method = self.method
-        if method.needs_rounds or (method.searches and not (method.has_unit or method.updates_masks)):
-            return
-        message = f"`{method.name}` learns no order of the weights"
-        yield refusal(message, "a mask search, such as `{preset: mask_search, horizon: 100%}`, or irp", ("method",))
+        hint = "a mask search, such as `{preset: mask_search, horizon: 100%}`, or irp"
+        if method.needs and not method.needs_rounds:
+            yield refusal(f"`{method.name}` needs {method.needs}, which a ticket has not", hint, ("method",))
+        elif not (method.needs_rounds or (method.searches and not (method.has_unit or method.updates_masks))):
+            yield refusal(f"`{method.name}` learns no order of the weights", hint, ("method",))
+        elif not method.selection.entry.facts.get("plain"):
+            message = f"selection `{method.selection.name}` does not keep the highest scores"
+            yield refusal(message, "such as `selection: top`", ("method", "selection"))
 
 
 class Proxy(Section):

@@ -108,6 +108,18 @@ def test_a_ticket_costs_its_users_nothing(run: Workspace) -> None:
     assert {step.purpose for step in plan.steps.values() if "seed300" in step.name} == {"ticket"}
 
 
+def test_a_ticket_of_the_same_images_costs_its_search(workspace: Workspace) -> None:
+    """Where the search looked at the network's own images, the report counts it."""
+    path = written(workspace, dataset="{name: digits, classes: [0, 1, 2, 3, 4]}", budget="[0.9]", seeds="[0]")
+    ended = workspace.run("run", "spec.yaml", "--quiet")
+    assert ended.code == 0, ended.err
+    report = json.loads((workspace.folder / "runs" / "spec-1" / "report.json").read_text())
+    costs = {cost["method"]: cost["trainings"] for cost in report["mask_costs"]}
+
+    assert costs["ticket"] > 0
+    assert path.exists()
+
+
 def test_another_dataset_reuses_the_ticket(run: Workspace, workspace: Workspace) -> None:
     """A spec with other classes and budgets has only its own networks to run."""
     shutil.copytree(run.cache, workspace.cache)
@@ -117,6 +129,23 @@ def test_another_dataset_reuses_the_ticket(run: Workspace, workspace: Workspace)
 
     assert {"reuse"} == {status[name] for name in status if "seed300" in name}
     assert status["mask/ticket/0.5/seed0"] == "run"
+
+
+def test_a_search_goes_on_from_the_ticket(workspace: Workspace) -> None:
+    """With a horizon the masks begin as the ticket's, on its weights; without steps that change them they stay so."""
+    method = "{name: NAME, preset: ticket, horizon: 3, schedule: {name: search, anneal: 0.0, score_lr: RATE}}"
+    searches = [method.replace("NAME", name).replace("RATE", rate) for name, rate in (("still", "1e-9"), ("on", "0.5"))]
+    path = written(workspace, compare=f"[{', '.join(searches)}]", seeds="[0]", budget="[0.9]")
+    ended = workspace.run("run", "spec.yaml", "--quiet", "--only", "mask/*/0.9/seed0")
+    assert ended.code == 0, ended.err
+    plan = compiled(path)
+    masks = {name: read_masks(opened(workspace, plan, f"mask/{name}/0.9/seed0")).masks for name in ("still", "on")}
+    ticket = read_masks(opened(workspace, plan, "mask/ticket/0.9/seed0")).masks
+    body = [layer for layer in ticket if layer != "head.weight"]
+
+    assert all(torch.equal(ticket[layer], masks["still"][layer]) for layer in body)
+    assert any(not torch.equal(ticket[layer], masks["on"][layer]) for layer in body)
+    assert plan.steps["mask/on/0.9/seed0"].inputs["init"] == "init/resnet8/seed0/ticket"
 
 
 def test_irp_finds_tickets_too(workspace: Workspace) -> None:
@@ -222,6 +251,9 @@ def test_a_damaged_ticket_is_an_error(run: Workspace, tmp_path: Path, file: str)
     [
         ("{method: snip}", "`snip` learns no order of the weights"),
         ("{method: rigl}", "`rigl` learns no order of the weights"),
+        ("{method: {preset: learned, horizon: 5}}", "needs a scorer, which a ticket has not"),
+        ("{method: ticket}", "needs a ticket, which a ticket has not"),
+        ("{method: {preset: mask_search, selection: sampled}}", "does not keep the highest scores"),
         ("{folder: x, seed: 3}", "is a ticket found earlier"),
         ("{sparsities: [0.9, 0.9]}", "sparsities"),
         ("{sparsities: [1.5]}", "must be below 1"),

@@ -74,7 +74,7 @@ def order(evidence: Evidence) -> Tensors:
             layers that a ticket lacks, such as a head for other classes.
 
     Returns:
-        Scores, name -> float tensor of the weight's shape and device; higher is kept.
+        Scores, name -> float64 tensor of the weight's shape and device; higher is kept.
 
     Examples:
         Searches are trainings, which only the run of a spec makes; `autosparse.score` refuses it.
@@ -91,6 +91,6 @@ def order(evidence: Evidence) -> Tensors:
     for name, weight in evidence.weights.items():
         known = evidence.survival.get(name)
         if known is None:
-            known = highest * torch.rand(weight.shape, generator=evidence.generator)
-        scores[name] = known.to(weight.device)
+            known = highest * torch.rand(weight.shape, generator=evidence.generator, dtype=torch.float64, device="cpu")
+        scores[name] = known.double().to(weight.device)
     return scores

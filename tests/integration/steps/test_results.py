@@ -118,17 +118,17 @@ SAMPLES: dict[str, Sample] = {
     "ticket": sample(
         TicketResult({"name": "mlp", "options": {}}, (1, 8, 8), 10, 300, 4, "search", [0.5]),
         state={"a": torch.zeros(2, 2)},
-        order={"a": torch.tensor([[0.5, 0.0], [1.0, 2.0]])},
+        order={"a": torch.tensor([[1, 0], [2, 3]], dtype=torch.int32)},
     ),
     "kept_ticket": sample(
         TicketResult({"name": "mlp", "options": {}}, (1, 8, 8), 10, 300, 4, "irp", [0.5, 0.75]),
         state={"a": torch.zeros(2, 2)},
-        order={"a": torch.tensor([[0.5, 0.0], [1.0, 2.0]])},
+        order={"a": torch.tensor([[1, 0], [2, 3]], dtype=torch.int32)},
     ),
     "search_stages": sample(
         StagesResult(4, [0.25, 0.75], [{"a": 3}, {"a": 1}]),
         "notes",
-        order={"a": torch.tensor([[0.5, 0.0], [1.0, 2.0]])},
+        order={"a": torch.tensor([[1, 0], [2, 3]], dtype=torch.int32)},
     ),
     "init": sample(
         InitResult({"name": "mlp", "options": {}}, (1, 8, 8), 10, {"a": 4}, {"b": "a bias"}),

@@ -93,6 +93,20 @@ def test_the_order_holds_all_masks() -> None:
 
     for masks, _ in made:
         assert_same(masks, top_of(order, kept(masks)))
+    positions = torch.cat([part.flatten() for part in order.values()])
+    assert torch.equal(torch.arange(len(positions)), positions.sort().values.long())
+
+
+def test_positions_of_many_weights_are_exact() -> None:
+    """Two million weights, more than float32 tells apart: the masks of both stages are the highest positions."""
+    count, generator = 2_000_000, seeded(3)
+    scores = {"a": torch.rand(count, generator=generator, dtype=torch.float64)}
+    first = {"a": keep_top(scores["a"], count // 2)}
+    second = {"a": keep_top(scores["a"].masked_fill(~first["a"], -9.0), count // 3)}
+    order = in_order([(first, scores), (second, scores)])
+
+    assert_same(first, top_of(order, kept(first)))
+    assert_same(second, top_of(order, kept(second)))
 
 
 def top_of(order: Tensors, counts: dict[str, int]) -> Tensors:
