@@ -83,6 +83,13 @@ def add_ticket(build: Builder, spec: Spec) -> str:
     of_search = {name: f"ticket.{name}" for name in ("method", "sparsities", "seed")}
     if asked.method.horizon is not None:
         of_search["method.schedule.options.steps"] = "ticket.method.horizon"
+    if asked.rewind_to:
+        if source.known and asked.rewind_to >= steps:
+            message = f"`ticket.rewind_to` {asked.rewind_to} is not before the end of the {steps} steps of a training"
+            raise InvalidValue(message, f"such as {max(1, steps // 10)}", "ticket.rewind_to")
+        about = {"training": keyed_recipe(spec.training), "steps": asked.rewind_to, "seed": asked.seed}
+        of_start = {"seed": "ticket.seed", "steps": "ticket.rewind_to"}
+        network["rewind"] = build.add(f"{home}/rewind", "rewind", about, network, "ticket", paths=of_start)
     order = build.add(f"{home}/search", "search_stages", options, network, "ticket", paths=of_search)
     return build.add(home, "ticket", {}, {**network, "order": order}, "ticket")
 

@@ -160,6 +160,14 @@ class Ticket(Section):
         about("sparsities that the search stops at; its order has masks for all others too"),
     ] = (0.9, 0.95, 0.98, 0.99)
     seed: Annotated[Seed, about("random seed of the ticket's initial weights and of its training")] = 300
+    rewind_to: Annotated[
+        int,
+        Ge(0),
+        about(
+            "training step whose weights the search begins with, and which are the ticket's initial weights; for irp "
+            "write `irp.rewind_to` (early rewinding: Frankle et al. 2020)"
+        ),
+    ] = 0
     initialize: Annotated[bool, about("start the pruned networks from the ticket's initial weights")] = True
 
     @classmethod
@@ -170,9 +178,7 @@ class Ticket(Section):
         return (self._finds, self._found)
 
     def _found(self) -> Iterator[PydanticCustomError]:
-        others = [
-            name for name in ("model", "dataset", "method", "sparsities", "seed") if name in self.model_fields_set
-        ]
+        others = [name for name in type(self).model_fields if name in self.model_fields_set - {"folder", "initialize"}]
         if self.folder is not None and others:
             yield refusal("is a ticket found earlier, which has it already", "remove one of them", (others[0],))
 
@@ -183,6 +189,8 @@ class Ticket(Section):
             yield refusal(f"`{method.name}` needs {method.needs}, which a ticket has not", hint, ("method",))
         elif not (method.needs_rounds or (method.searches and not (method.has_unit or method.updates_masks))):
             yield refusal(f"`{method.name}` learns no order of the weights", hint, ("method",))
+        elif method.needs_rounds and self.rewind_to:
+            yield refusal("is for a search; IRP rewinds to its own step", "write `irp.rewind_to`", ("rewind_to",))
         elif not method.selection.entry.facts.get("plain"):
             message = f"selection `{method.selection.name}` does not keep the highest scores"
             yield refusal(message, "such as `selection: top`", ("method", "selection"))

@@ -17,6 +17,7 @@ from autosparse.models import build_model
 from autosparse.planning.model import Plan, Step
 from autosparse.steps import check
 from autosparse.steps.init import InitResult
+from autosparse.steps.irp import RewindResult
 from autosparse.steps.mask_result import read_masks
 from autosparse.steps.tickets.folder import load_ticket, read_ticket
 from autosparse.steps.tickets.orders import TicketResult
@@ -163,6 +164,24 @@ def test_irp_finds_tickets_too(workspace: Workspace) -> None:
     assert any(not torch.equal(dense[name], part) for name, part in result.state.items())
 
 
+def test_a_search_may_begin_after_some_steps(workspace: Workspace) -> None:
+    """The weights after `rewind_to` steps of training are the ticket's, and those that its search begins with."""
+    path = written(workspace, seeds="[0]", budget="[0.9]")
+    path.write_text(path.read_text().replace("sparsities:", "rewind_to: 1, sparsities:"))
+    ended = workspace.run("run", "spec.yaml", "--quiet", "--only", "mask/ticket/0.9/seed0")
+    assert ended.code == 0, ended.err
+    plan = compiled(path)
+    result = TicketResult.read(opened(workspace, plan, "ticket/resnet8/seed300"))
+    state = RewindResult.read(opened(workspace, plan, "ticket/resnet8/seed300/rewind")).state
+    dense = InitResult.read(opened(workspace, plan, "init/resnet8/seed300")).state
+    assert all(torch.equal(state[name], part) for name, part in result.state.items())
+    assert any(not torch.equal(dense[name], part) for name, part in result.state.items())
+    assert plan.steps["ticket/resnet8/seed300/search"].inputs["rewind"] == "ticket/resnet8/seed300/rewind"
+    path.write_text(path.read_text().replace("rewind_to: 1", "rewind_to: 99"))
+    with pytest.raises(UsageError, match="is not before the end of the 2 steps"):
+        compiled(path)
+
+
 def test_a_run_leaves_its_ticket(run: Workspace, workspace: Workspace) -> None:
     """Another spec names the folder; its masks and initial weights are the same as from the search."""
     folder = run.folder / "runs" / "spec-1" / "ticket"
@@ -254,6 +273,7 @@ def test_a_damaged_ticket_is_an_error(run: Workspace, tmp_path: Path, file: str)
         ("{method: {preset: learned, horizon: 5}}", "needs a scorer, which a ticket has not"),
         ("{method: ticket}", "needs a ticket, which a ticket has not"),
         ("{method: {preset: mask_search, selection: sampled}}", "does not keep the highest scores"),
+        ("{method: irp, rewind_to: 3}", "IRP rewinds to its own step"),
         ("{folder: x, seed: 3}", "is a ticket found earlier"),
         ("{sparsities: [0.9, 0.9]}", "sparsities"),
         ("{sparsities: [1.5]}", "must be below 1"),

@@ -12,7 +12,8 @@ from autosparse.core.training.recipe import Recipe
 from autosparse.core.weights import keep_count, kept, total_of
 from autosparse.errors import StepError
 from autosparse.steps._base import Context, operations
-from autosparse.steps.context import gather_evidence
+from autosparse.steps.context import gather_evidence, on_device
+from autosparse.steps.irp import RewindResult
 from autosparse.steps.mask import explaining, mask_cost, pruning_of
 from autosparse.steps.tickets.orders import StagesResult
 from autosparse.steps.workload import LINE, Facts, Workload
@@ -27,9 +28,15 @@ def stages_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 def search_stages(
     context: Context, *, method: dict[str, Any], sparsities: list[float], training: dict[str, Any], seed: int
 ) -> None:
-    """Learn nested masks for all `sparsities`, ascending, along one search by a method's choices."""
+    """Learn nested masks for all `sparsities`, ascending, along one search by a method's choices.
+
+    It begins with the weights of input `rewind`, if present, in place of the initial ones.
+    """
     recipe = Recipe(**training)
     evidence = gather_evidence(context, seed=seed, recipe=recipe)
+    if "rewind" in context.inputs:
+        state = on_device(context, RewindResult.read(context.inputs["rewind"]).state)
+        evidence = replace(evidence, trained=state).masked(evidence.masks)
     pruning, _, limit = pruning_of(context, method, evidence, recipe, sparsities[-1], None)
     total = total_of(evidence.weights)
     keeps = [keep_count(total, sparsity) for sparsity in sparsities]
