@@ -28,7 +28,7 @@ SAMPLE: dict[str, tuple[Kind, int]] = {
     "fault": (partial(failures, names=("export",)), 1),
 }
 """Kinds with the few commands and the number of trials of the default tests."""
-SLOW = {"kill": (1, 12), "fault": (1, 20), "flip": (1, 16), "artifact": (1, 24), "code": (1, 12), "spec": (1, 10)}
+SLOW = {"kill": (1, 8), "fault": (1, 12), "flip": (1, 10), "artifact": (1, 14), "code": (1, 12), "spec": (1, 10)}
 """Kind -> slow tests, and trials of each."""
 
 

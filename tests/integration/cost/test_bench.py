@@ -21,12 +21,14 @@ from tests.plans import DIGITS, known_rates
 IMAGES = made_up_images(24, (3, 8, 8), 4, torch.device("cpu"))
 RECIPE = Recipe(epochs=3, batch=24, lr=0.05, crop=0, flip=False, precision="float32", schedule="one_cycle")
 
+SMALLER = ("model={name: resnet8, width: 4}", "training.batch=32", "target.threads=1")
+
 
 @pytest.mark.slow
 def test_what_is_measured(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every network in its batches, in its own precision and in float32; the spec's scorer and the paper's."""
     monkeypatch.setattr("autosparse.cost.bench._MOMENT", 0.01)
-    spec = load_spec(DIGITS, overrides=["training.precision=bfloat16", "target.threads=1"]).spec
+    spec = load_spec(DIGITS, overrides=[*SMALLER, "training.precision=bfloat16"]).spec
     machine, known = replace(this_machine(), devices=("cpu",)), known_rates()
     fitted = fit_plan(spec, machine, "digits", store, open_index(store), calibration=known)
     before = torch.random.get_rng_state()
@@ -44,7 +46,7 @@ def test_what_is_measured(store: Store, monkeypatch: pytest.MonkeyPatch) -> None
         assert item.share == pytest.approx(item.operations / speeds.peaks[item.precision])
     assert {"mlp", "paper"} == set(speeds.scored)
     assert speeds.scored["mlp"] > speeds.scored["paper"] > 0
-    assert ["training resnet8 in batches of 128", "scoring resnet8 with `mlp`", "scoring resnet8 with `paper`"] == lines
+    assert ["training resnet8 in batches of 32", "scoring resnet8 with `mlp`", "scoring resnet8 with `paper`"] == lines
 
 
 def test_a_plain_loop_that_ends_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

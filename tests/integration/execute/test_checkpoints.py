@@ -20,7 +20,7 @@ dataset: digits
 budget: 0.9
 method: {{preset: {preset}, updates: {updates}}}
 target: {{device: cpu, threads: 1, workers: 1}}
-training: {{epochs: 40, batch: 32, lr: 0.05, precision: float32}}
+training: {{epochs: 16, batch: 32, lr: 0.05, precision: float32}}
 compare: []
 controls: []
 emit: []

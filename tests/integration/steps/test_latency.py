@@ -23,8 +23,12 @@ emit: [onnx]
 
 
 @pytest.mark.slow
-def test_a_run_within_a_latency(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_within_a_latency(
+    here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Masks within the predicted latency; the report compares it with that of the exported model."""
+    monkeypatch.setattr("autosparse.steps.latency.table.TIMED", 1.0)
+    monkeypatch.setattr("autosparse.steps.latency.table.PROFILED", 0.1)
     (here.folder / "fast.yaml").write_text(SPEC)
     made = call(capsys, "run fast.yaml --json")
 
