@@ -98,7 +98,7 @@ def test_the_order_holds_all_masks() -> None:
 
 
 def test_positions_of_many_weights_are_exact() -> None:
-    """Two million weights, more than float32 tells apart: the masks of both stages are the highest positions."""
+    """Two million weights, more than float32 can separate: the masks of both stages are the highest positions."""
     count, generator = 2_000_000, seeded(3)
     scores = {"a": torch.rand(count, generator=generator, dtype=torch.float64)}
     first = {"a": keep_top(scores["a"], count // 2)}
