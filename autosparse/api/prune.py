@@ -50,7 +50,7 @@ from autosparse.spec.method import Method, searched
 from autosparse.spec.resolve import filled, selection_of
 from autosparse.spec.section import Section
 from autosparse.steps.scorer import make_scorer, read_scorer, read_state
-from autosparse.steps.tickets.folder import load_ticket, read_ticket
+from autosparse.steps.tickets.folder import load_ticket
 from autosparse.text import listed, quoted
 
 # For schedules that train: a default for any network; a spec sets a suitable value.
@@ -200,7 +200,7 @@ def prune(
 
 def _with_ticket(evidence: Evidence, folder: str | Path, *, initialize: bool) -> tuple[Evidence, Tensors]:
     # Evidence with a ticket's order, at its initial weights if these are wanted, and the values to set in the model.
-    fitted = load_ticket(folder).fitted(evidence.model.state_dict(), read_ticket(folder)["classes"])
+    fitted = load_ticket(folder).fitted(evidence.model.state_dict())
     new = [name for name in evidence.weights if name not in fitted.order]
     if len(new) == len(evidence.weights):
         raise UsageError(

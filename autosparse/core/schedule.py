@@ -312,7 +312,8 @@ def search(
     if pruning.blind and quotas == "fixed":
         return pruning.in_rounds([pruning.keep])
     asked = Search(
-        steps, score_lr, lr, train_weights, anneal, quotas, relaxation, sharpness, parts, rewind, shared
+        steps=steps, score_lr=score_lr, lr=lr, train_weights=train_weights, anneal=anneal, quotas=quotas,
+        relaxation=relaxation, sharpness=sharpness, parts=parts, rewind=rewind, shared=shared,
     )  # fmt: skip
     [(masks, _)] = search_in_stages(pruning, [pruning.keep], asked)
     return masks

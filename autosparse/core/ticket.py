@@ -22,14 +22,16 @@ class Ticket:
     Attributes:
         state: Every parameter and buffer at initialization, or at the step that rounds rewind to.
         order: Positions of the prunable weights among all, name -> integers in the weight's shape; higher is kept.
+        classes: Number of classes of the network that it was found on.
         notes: Sentences about what a network of another depth or width takes of it.
     """
 
     state: Tensors
     order: Tensors
+    classes: int
     notes: tuple[str, ...] = ()
 
-    def fitted(self, state: Mapping[str, torch.Tensor], classes: int) -> Ticket:
+    def fitted(self, state: Mapping[str, torch.Tensor]) -> Ticket:
         """Return the part of the ticket that fits a network, in its shapes; `state` is the network's own.
 
         A tensor comes from the one of the same name. Deeper networks repeat the blocks of a sequence but its first in
@@ -38,7 +40,6 @@ class Ticket:
 
         Args:
             state: Parameters and buffers of the network at its initialization.
-            classes: Number of classes of the ticket's network.
 
         Returns:
             The tensors of the ticket for it, each in the shape, dtype and device of the network's.
@@ -53,7 +54,7 @@ class Ticket:
             source = source_of(name, self.state)
             if source is None or not _resembles(self.state[source], target):
                 continue
-            if self.state[source].shape[:1] == (classes,) != target.shape[:1]:
+            if self.state[source].shape[:1] == (self.classes,) != target.shape[:1]:
                 continue  # its outputs are classes
             values[name] = _resized(self.state[source], target, scale=source in self.order)
             repeated += [name] if source != name else []
@@ -64,7 +65,9 @@ class Ticket:
             "the ticket is of another depth, so blocks of it repeat": repeated,
             "the ticket is of another width, so channels of it repeat or are left out": resized,
         }
-        return Ticket(values, order, tuple(f"{note}: {listed(names)}" for note, names in notes.items() if names))
+        return Ticket(
+            values, order, self.classes, tuple(f"{note}: {listed(names)}" for note, names in notes.items() if names)
+        )
 
 
 def in_order(rounds: list[tuple[Tensors, Tensors]]) -> Tensors:

@@ -96,4 +96,4 @@ def load_ticket(folder: str | Path) -> Ticket:
                 raise ValueError(f"state.safetensors: `{name}` is not finite")
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{folder} is damaged: {error}", _AGAIN) from error
-    return Ticket(state, order)
+    return Ticket(state, order, about["classes"])

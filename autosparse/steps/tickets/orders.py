@@ -72,7 +72,7 @@ class TicketResult(StateResult):
 
     def fitted(self, state: Mapping[str, torch.Tensor]) -> Ticket:
         """Return the part of the ticket that fits a network with this initial state."""
-        return Ticket(self.state, self.order).fitted(state, self.classes)
+        return Ticket(self.state, self.order, self.classes).fitted(state)
 
 
 def in_given_order(

@@ -9,14 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from autosparse.core.allocation import allocations
-from autosparse.core.criteria import criteria
 from autosparse.core.schedule import Pruning, Search, _nested, schedules, search_in_stages
-from autosparse.core.selection import keep_top, selections
+from autosparse.core.selection import keep_top
 from autosparse.core.ticket import in_order
-from autosparse.core.weights import Tensors, keep_count, kept, total_of
+from autosparse.core.weights import Tensors, keep_count, kept
 from tests.unit.core.conftest import SHAPE, assert_same, evidence_of, seeded, small
-from tests.unit.core.test_schedule_search import PLAIN
+from tests.unit.core.test_schedule_search import pruning
 
 SPARSITIES = (0.5, 0.8, 0.9, 0.95)
 
@@ -29,21 +27,12 @@ def options(**changed: Any) -> Search:
 
 def pruning_of(allocation: str = "erk", keep: int = 1) -> Pruning:
     """Magnitude at initialization in the quotas of an allocation."""
-    evidence = evidence_of(small(), SHAPE)
-    return Pruning(
-        evidence,
-        total_of(evidence.weights),
-        keep,
-        score=criteria["magnitude"].function,
-        allocate=allocations[allocation].function,
-        select=selections["top"].function,
-        recipe=PLAIN,
-    )
+    return pruning(evidence_of(small(), SHAPE), keep, allocation=allocation)
 
 
-def keeps_of(pruning: Pruning) -> list[int]:
+def keeps_of(given: Pruning) -> list[int]:
     """The weights that each of the sparsities keeps."""
-    return [keep_count(pruning.total, sparsity) for sparsity in SPARSITIES]
+    return [keep_count(given.total, sparsity) for sparsity in SPARSITIES]
 
 
 def test_one_stage_is_the_search() -> None:

@@ -16,7 +16,7 @@ from tests.unit.core.conftest import assert_same
 def ticket_of(model: nn.Module) -> Ticket:
     """A ticket with the order 0, 1, 2, ... of each layer's weights."""
     order = {name: torch.arange(float(w.numel())).view(w.shape) for name, w in prunable_weights(model).items()}
-    return Ticket({name: part.clone() for name, part in model.state_dict().items()}, order)
+    return Ticket({name: part.clone() for name, part in model.state_dict().items()}, order, 10)
 
 
 def built(name: str, seed: int, classes: int = 10, **options: int) -> nn.Module:
@@ -28,7 +28,7 @@ def built(name: str, seed: int, classes: int = 10, **options: int) -> nn.Module:
 def fitted(ticket: Ticket, model: nn.Module) -> Ticket:
     """The ticket for another network."""
     state: Tensors = dict(model.state_dict())
-    made = ticket.fitted(state, 10)
+    made = ticket.fitted(state)
     assert all(part.shape == state[name].shape for name, part in made.state.items())
     assert all(part.shape == state[name].shape for name, part in made.order.items())
     return made
